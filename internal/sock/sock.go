@@ -1,0 +1,162 @@
+// Package sock opens the TCP sockets that holes are punched with. It is the
+// only place in the project that sets socket options, and the only one that
+// knows what an operating system calls a refused connection.
+//
+// Every socket shares its local port (SO_REUSEADDR and SO_REUSEPORT), because
+// one port carries the session with the server, a listener and every attempt
+// at once; and none is Multipath TCP, whose option middleboxes on a punched
+// path drop or answer with RST.
+package sock
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+	"syscall"
+
+	"github.com/libp2p/go-reuseport"
+)
+
+// ErrSelfConnect is returned by [Net.Dial] when the socket reached itself: TCP
+// lets a connecting socket meet its own SYN when local and remote are equal.
+var ErrSelfConnect = errors.New("the connection is one to itself")
+
+// Net opens sockets. The zero value and a nil *Net use the network of the
+// calling process. A Net is immutable and safe for concurrent use.
+type Net struct {
+	// Open, if not nil, runs every function that creates a socket or asks for
+	// the addresses of the machine, so that a caller can enter a network
+	// namespace around it. It must run open exactly once, on the calling
+	// goroutine, and return its error.
+	Open func(open func() error) error
+}
+
+func (n *Net) do(open func() error) error {
+	if n == nil || n.Open == nil {
+		return open()
+	}
+	return n.Open(open)
+}
+
+// Listen listens on local; port 0 picks one. An unspecified IPv6 address
+// listens for IPv6 only, so that both families can hold the same port.
+func (n *Net) Listen(ctx context.Context, local netip.AddrPort) (*net.TCPListener, error) {
+	lc := net.ListenConfig{Control: reuseport.Control}
+	lc.SetMultipathTCP(false)
+	var ln net.Listener
+	err := n.do(func() (err error) {
+		ln, err = lc.Listen(ctx, family(local), local.String())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ln.(*net.TCPListener), nil
+}
+
+// Dial connects from local to remote and bounds the attempt by ctx. An invalid
+// local address or port 0 leaves the choice to the kernel. A ttl above 0 is
+// the time to live of every packet of the connection until [SetTTL] changes it.
+func (n *Net) Dial(ctx context.Context, local, remote netip.AddrPort, ttl int) (*net.TCPConn, error) {
+	d := net.Dialer{
+		FallbackDelay: -1, // one address, one attempt, on this goroutine
+		Control: func(network, address string, c syscall.RawConn) error {
+			if err := reuseport.Control(network, address, c); err != nil || ttl <= 0 {
+				return err
+			}
+			return setTTL(c, remote.Addr().Is4(), ttl)
+		},
+	}
+	d.SetMultipathTCP(false)
+	if local.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(local)
+	}
+	var c net.Conn
+	err := n.do(func() (err error) {
+		c, err = d.DialContext(ctx, family(remote), remote.String())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	tc := c.(*net.TCPConn)
+	if AddrPort(tc.LocalAddr()) == AddrPort(tc.RemoteAddr()) {
+		tc.Close()
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: tc.RemoteAddr(), Err: ErrSelfConnect}
+	}
+	return tc, nil
+}
+
+// Prefixes returns the unicast addresses of the machine's interfaces with
+// their prefix lengths, without loopback and link-local ones.
+func (n *Net) Prefixes() ([]netip.Prefix, error) {
+	var addrs []net.Addr
+	err := n.do(func() (err error) {
+		addrs, err = net.InterfaceAddrs()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var ps []netip.Prefix
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil {
+			continue // not an IP address
+		}
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits())
+		if ip := p.Addr(); ip.IsGlobalUnicast() {
+			ps = append(ps, p)
+		}
+	}
+	return ps, nil
+}
+
+// SetTTL changes the time to live of a connection's further packets.
+func SetTTL(c *net.TCPConn, ttl int) error {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return setTTL(rc, AddrPort(c.RemoteAddr()).Addr().Is4(), ttl)
+}
+
+// Abort closes c with a RST and without TIME_WAIT, so that its port can
+// connect to the same place again at once.
+func Abort(c *net.TCPConn) {
+	c.SetLinger(0)
+	c.Close()
+}
+
+// AddrPort returns a TCP address as a value, its IPv4 addresses as such. It is
+// the zero AddrPort if a is not a TCP address.
+func AddrPort(a net.Addr) netip.AddrPort {
+	ta, ok := a.(*net.TCPAddr)
+	if !ok || ta == nil {
+		return netip.AddrPort{}
+	}
+	ap := ta.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// Unspecified is the wildcard address of the family of like, with port.
+func Unspecified(like netip.Addr, port uint16) netip.AddrPort {
+	if like.Is4() {
+		return netip.AddrPortFrom(netip.IPv4Unspecified(), port)
+	}
+	return netip.AddrPortFrom(netip.IPv6Unspecified(), port)
+}
+
+// Loopback returns the loopback address with port, for tests and fallbacks.
+func Loopback(port uint16) netip.AddrPort {
+	return netip.MustParseAddrPort("127.0.0.1:" + strconv.Itoa(int(port)))
+}
+
+func family(a netip.AddrPort) string {
+	if a.Addr().Is4() {
+		return "tcp4"
+	}
+	return "tcp6"
+}
