@@ -1,0 +1,223 @@
+package secure
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Conn is a connection in records: a whole [net.Conn], with CloseWrite. All methods may be called at the same time.
+//
+// The end of the stream is authenticated. Read returns io.EOF only when the peer has said that it sends no more; a
+// connection that ends otherwise, by whoever's hand, returns io.ErrUnexpectedEOF. A record that was tampered with is a
+// [*RecordError], and the connection is dead in both directions.
+//
+// Deadlines can be passed and moved on. A Write that times out counts the bytes that are encrypted, at most 64 KiB more than
+// went out; the rest of them stays first in line, and goes with the next Write (of no bytes even), CloseWrite or Close. So a
+// Write may return len(p) and a timeout at once. A Read that times out in the middle of a record goes on from there.
+type Conn struct {
+	conn net.Conn
+
+	dead      atomic.Pointer[error] // why every call fails: net.ErrClosed, or what killed the connection
+	closeOnce sync.Once
+	closeErr  error // of the one Close
+
+	inMu sync.Mutex // guards in
+	in   reader
+
+	outMu sync.Mutex // guards out
+	out   writer
+
+	deadlineMu sync.Mutex // guards following, and the setting of it on conn
+	deadline   time.Time  // of writes
+}
+
+// farewell is how long Close may take to tell the peer that the stream ends here. It takes no time unless the peer has stopped
+// reading and everything between is full.
+const farewell = time.Second
+
+func newConn(c net.Conn, k *keys) *Conn {
+	return &Conn{conn: c, in: reader{half: newHalf(k.in)}, out: writer{half: newHalf(k.out)}}
+}
+
+// Read reads decrypted bytes, of one record at most. It decrypts into p directly if p has room for the whole record: 32 KiB
+// is always enough.
+func (c *Conn) Read(p []byte) (int, error) {
+	c.inMu.Lock()
+	defer c.inMu.Unlock()
+	if dead := c.dead.Load(); dead != nil {
+		return 0, c.opError("read", *dead)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := c.in.read(c.conn, p)
+	if err != nil && err != io.EOF {
+		err = c.failed("read", err)
+	}
+	return n, err
+}
+
+// Write encrypts p and writes it. After CloseWrite it fails with syscall.EPIPE.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.outMu.Lock()
+	defer c.outMu.Unlock()
+	total := 0
+	err := c.writable()
+	if err == nil {
+		err = c.out.flush(c.conn) // what an earlier Write left
+	}
+	for err == nil && total < len(p) {
+		var n int
+		n, err = c.push(p[total:])
+		total += n
+	}
+	if err != nil {
+		err = c.failed("write", err)
+	}
+	return total, err
+}
+
+// push encrypts and writes some of p. It returns how much of p the stream has taken, by the kernel or in pending.
+func (c *Conn) push(p []byte) (int, error) {
+	if err := c.writable(); err != nil {
+		return 0, err
+	}
+	n, err := c.out.seal(p)
+	if err != nil {
+		return 0, err
+	}
+	err = c.out.flush(c.conn)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return 0, err
+	}
+	return n, err
+}
+
+// writable says why nothing may be encrypted now. A deadline that has passed is seen here and not by the kernel, where
+// it would be too late: a record that is encrypted counts as written.
+func (c *Conn) writable() error {
+	if dead := c.dead.Load(); dead != nil {
+		return *dead
+	}
+	if c.out.shut {
+		return c.opError("write", syscall.EPIPE)
+	}
+	c.deadlineMu.Lock()
+	t := c.deadline
+	c.deadlineMu.Unlock()
+	if !t.IsZero() && !time.Now().Before(t) {
+		return c.opError("write", os.ErrDeadlineExceeded)
+	}
+	return nil
+}
+
+// CloseWrite tells the peer that no more will come, and closes the sending half of the connection; Read goes on. If it
+// times out it may be called again.
+func (c *Conn) CloseWrite() error {
+	c.outMu.Lock()
+	defer c.outMu.Unlock()
+	if dead := c.dead.Load(); dead != nil {
+		return c.opError("close", *dead)
+	}
+	if err := c.goodbye(); err != nil {
+		return c.failed("close", err)
+	}
+	if half, ok := c.conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// goodbye writes all that is pending and the close record. The caller holds outMu.
+func (c *Conn) goodbye() error {
+	if err := c.out.flush(c.conn); err != nil {
+		return err
+	}
+	if err := c.out.sealClose(); err != nil {
+		return err
+	}
+	return c.out.flush(c.conn)
+}
+
+// Close ends both directions and unblocks everybody. Unless a Write was under way, the peer is told that what it has got is
+// all; if a Write was, the peer sees io.ErrUnexpectedEOF. Calls after the first return what it did.
+func (c *Conn) Close() error {
+	c.closeOnce.Do(func() { c.closeErr = c.close() })
+	return c.closeErr
+}
+
+func (c *Conn) close() error {
+	if !c.kill(net.ErrClosed) {
+		return nil // what killed the connection has closed it
+	}
+	if err := c.conn.SetReadDeadline(time.Unix(1, 0)); err != nil { // now, whatever the rest may take
+		return c.conn.Close()
+	}
+	if c.outMu.TryLock() {
+		c.deadlineMu.Lock() // nobody sets another deadline from here on
+		err := c.conn.SetWriteDeadline(time.Now().Add(farewell))
+		c.deadlineMu.Unlock()
+		if err == nil {
+			_ = c.goodbye() // if it fails, the peer sees what happened: no proper end
+		}
+		c.outMu.Unlock()
+	}
+	return c.conn.Close()
+}
+
+// kill makes every later call fail with err. It reports false if the connection was dead already.
+func (c *Conn) kill(err error) bool { return c.dead.CompareAndSwap(nil, &err) }
+
+// failed turns an error of one direction into what the caller of op should see, and acts on it.
+func (c *Conn) failed(op string, err error) error {
+	var refused *RecordError
+	if errors.As(err, &refused) || err == errExhausted {
+		if c.kill(err) {
+			c.conn.Close()
+		}
+	}
+	if dead := c.dead.Load(); dead != nil {
+		return c.opError(op, *dead)
+	}
+	return err
+}
+
+func (c *Conn) opError(op string, err error) error {
+	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+}
+
+// LocalAddr returns the address of the connection underneath.
+func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+
+// RemoteAddr returns the address of the connection underneath.
+func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
+
+// SetDeadline sets both deadlines.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// SetReadDeadline sets when Read stops waiting; the zero time is never.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	if dead := c.dead.Load(); dead != nil {
+		return c.opError("set", *dead)
+	}
+	return c.conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline sets when Write and CloseWrite stop waiting; the zero time is never.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	if dead := c.dead.Load(); dead != nil {
+		return c.opError("set", *dead)
+	}
+	c.deadline = t
+	return c.conn.SetWriteDeadline(t)
+}
