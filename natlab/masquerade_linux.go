@@ -1,0 +1,86 @@
+package natlab
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// masquerade makes the namespace a router:
+//
+//	table ip stunt { chain nat { type nat hook postrouting priority srcnat; oifname "wan0" masquerade [random|fully-random] } }
+//	table ip6 stunt { chain filter { type filter hook forward priority filter; policy drop;
+//		iifname != "wan0" accept
+//		ct state established,related accept } }
+func (ns *namespace) masquerade(m Masquerade) error {
+	return ns.do(func() error {
+		for _, s := range []struct {
+			name, value string
+			optional    bool // without IPv6 in the kernel it is missing
+		}{
+			{"net/ipv4/ip_forward", "1", false},
+			{"net/ipv6/conf/all/forwarding", "1", true},
+			{"net/ipv4/icmp_ratelimit", "0", false}, // an ICMP error for every packet that deserves one
+			{"net/ipv6/icmp/ratelimit", "0", true},
+		} {
+			err := os.WriteFile("/proc/sys/"+s.name, []byte(s.value), 0)
+			if err != nil && !(s.optional && errors.Is(err, fs.ErrNotExist)) {
+				return fmt.Errorf("%w: in docker, /proc/sys is read-only without --privileged", err)
+			}
+		}
+		c, err := nftables.New()
+		if err != nil {
+			return fmt.Errorf("nftables: %w", err)
+		}
+		addMasquerade(c, m)
+		addFirewall(c)
+		if err := c.Flush(); err != nil {
+			return fmt.Errorf("nftables: %w: the kernel needs nf_tables, nft_masq and nft_ct", err)
+		}
+		return nil
+	})
+}
+
+func addMasquerade(c *nftables.Conn, m Masquerade) {
+	t := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "stunt"})
+	chain := c.AddChain(&nftables.Chain{
+		Name: "nat", Table: t, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
+	})
+	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: append(match(expr.MetaKeyOIFNAME, expr.CmpOpEq),
+		&expr.Masq{Random: m == Random, FullyRandom: m == FullyRandom},
+	)})
+}
+
+func addFirewall(c *nftables.Conn) {
+	t := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv6, Name: "stunt"})
+	drop := nftables.ChainPolicyDrop
+	chain := c.AddChain(&nftables.Chain{
+		Name: "filter", Table: t, Type: nftables.ChainTypeFilter, Policy: &drop,
+		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
+	})
+	accept := &expr.Verdict{Kind: expr.VerdictAccept}
+	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: append(match(expr.MetaKeyIIFNAME, expr.CmpOpNeq), accept)})
+	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
+		&expr.Bitwise{
+			SourceRegister: 1, DestRegister: 1, Len: 4, Xor: binaryutil.NativeEndian.PutUint32(0),
+			Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED),
+		},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(0)},
+		accept,
+	}})
+}
+
+// match compares the name of a device with that of the outside one.
+func match(key expr.MetaKey, op expr.CmpOp) []expr.Any {
+	name := make([]byte, unix.IFNAMSIZ)
+	copy(name, outsideTUN)
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: name}}
+}
