@@ -1,0 +1,102 @@
+package punch
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// Kind says where a candidate comes from.
+type Kind uint8
+
+const (
+	Host   Kind = 1 // an address of one of the peer's interfaces
+	Public Kind = 2 // where the server saw the port: behind the peer's NATs, or the host itself
+)
+
+// String returns the kind in one word.
+func (k Kind) String() string {
+	switch k {
+	case Host:
+		return "host"
+	case Public:
+		return "public"
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// Candidate is an address at which a peer may be reached: one end of a path.
+type Candidate struct {
+	Kind Kind
+	Addr netip.AddrPort
+}
+
+// MaxCandidates bounds what one peer may offer. A host with more interfaces
+// than that leaves some out; a stranger cannot make us fire at more places.
+const MaxCandidates = 24
+
+// Wire layout of a candidate list, as it travels in Dial, Offer, Ringing and
+// Answer, opaque to the server:
+//
+//	1 byte    count
+//	count times:
+//	  1 byte  kind (unknown kinds are skipped by the receiver)
+//	  1 byte  length of the address: 4 or 16
+//	  4 or 16 bytes, the address
+//	  2 bytes port, big endian
+
+// AppendCandidates appends the wire form of the first [MaxCandidates] of cs.
+func AppendCandidates(b []byte, cs []Candidate) []byte {
+	cs = cs[:min(len(cs), MaxCandidates)]
+	b = append(b, byte(len(cs)))
+	for _, c := range cs {
+		ip := c.Addr.Addr().Unmap().WithZone("").AsSlice()
+		b = append(b, byte(c.Kind), byte(len(ip)))
+		b = append(b, ip...)
+		b = append(b, byte(c.Addr.Port()>>8), byte(c.Addr.Port()))
+	}
+	return b
+}
+
+var errCandidates = errors.New("malformed candidate list")
+
+// ParseCandidates reads the wire form. It comes from another peer and is not
+// to be trusted: addresses that nobody could be reached at, and ports below
+// 1024, where a stranger could point us at somebody's services, are left out.
+// An empty message is an empty list.
+func ParseCandidates(b []byte) ([]Candidate, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	n := int(b[0])
+	if n > MaxCandidates {
+		return nil, errCandidates
+	}
+	b = b[1:]
+	var cs []Candidate
+	for range n {
+		if len(b) < 2 {
+			return nil, errCandidates
+		}
+		kind, size := Kind(b[0]), int(b[1])
+		if size != 4 && size != 16 || len(b) < 2+size+2 {
+			return nil, errCandidates
+		}
+		ip, _ := netip.AddrFromSlice(b[2 : 2+size])
+		port := uint16(b[2+size])<<8 | uint16(b[3+size])
+		b = b[2+size+2:]
+		if ip = ip.Unmap(); usable(ip) && port >= 1024 && (kind == Host || kind == Public) {
+			cs = append(cs, Candidate{kind, netip.AddrPortFrom(ip, port)})
+		}
+	}
+	if len(b) != 0 {
+		return nil, errCandidates
+	}
+	return cs, nil
+}
+
+// usable reports whether a peer can be at ip. Loopback is: two programs on one
+// machine meet there, and nothing but a verified preface is ever believed.
+func usable(ip netip.Addr) bool {
+	return ip.IsGlobalUnicast() || ip.IsLoopback()
+}

@@ -1,0 +1,133 @@
+package punch
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/gostunt/stunt/probe"
+)
+
+// Method names the way in which a path came about.
+type Method string
+
+const (
+	Direct   Method = "direct"            // the other end is not behind a NAT
+	Reversed Method = "reversed"          // we are not, and the other end connected to us
+	LAN      Method = "lan"               // both share a network
+	Hairpin  Method = "hairpin"           // both share a NAT that loops packets back
+	SimOpen  Method = "simultaneous open" // a hole in each NAT or firewall, opened by crossing SYNs
+)
+
+// Side is what is known of one end of a dial.
+type Side struct {
+	Candidates []Candidate
+	Report     *probe.Report // nil: unknown
+}
+
+// Attempt is one thing to try: connect from the punching port to an address.
+type Attempt struct {
+	To     netip.AddrPort
+	Method Method
+	Start  time.Duration // after the moment both ends were told
+}
+
+const (
+	// rstLead is how much later the end without a RST-answering NAT fires. The
+	// server tells both ends at once, so the SYNs cross in any case; this is
+	// the margin for a queue on the way to the end that must be first.
+	rstLead = 30 * time.Millisecond
+	// hairpinLead lets a path inside the network win over one through the NAT,
+	// which costs the router twice the packets.
+	hairpinLead = 50 * time.Millisecond
+)
+
+// Plan maps what is known of both ends to the attempts of this one. It is
+// pure, and both ends compute it with the sides exchanged. As a table, for
+// each candidate of the other end, the first row that fits:
+//
+//	candidate                     where             start        method
+//	any, of a family we lack      —                 not tried
+//	host, IPv6                    —                 0 + lead     direct or simultaneous open
+//	host, equal to a public one   —                 not tried    (the public row has it)
+//	host, IPv4                    same public IP    0            LAN
+//	host, IPv4                    in our subnet     0            LAN
+//	host, IPv4                    elsewhere         not tried    (somebody else's 192.168.1.2)
+//	public                        same public IP    hairpinLead  hairpin
+//	public, peer has no NAT       —                 0            direct
+//	public, we have no NAT        —                 0            reversed
+//	public                        —                 0 + lead     simultaneous open
+//
+// lead is rstLead when the other end's NAT answers unsolicited SYNs with RST
+// and ours does not: the end behind such a NAT must fire first, so that its
+// hole is open by the time our SYN comes.
+func Plan(mine, theirs Side, prefixes []netip.Prefix) []Attempt {
+	lead := time.Duration(0)
+	if answersRST(theirs.Report) && !answersRST(mine.Report) {
+		lead = rstLead
+	}
+	sameNAT := sharePublicIP(mine.Candidates, theirs.Candidates)
+	var plan []Attempt
+	for _, c := range theirs.Candidates {
+		ip := c.Addr.Addr()
+		if !hasFamily(mine.Candidates, ip.Is4()) || slices.ContainsFunc(plan, func(a Attempt) bool { return a.To == c.Addr }) {
+			continue
+		}
+		a := Attempt{To: c.Addr}
+		switch {
+		case c.Kind == Host && ip.Is6():
+			a.Method, a.Start = SimOpen, lead
+		case c.Kind == Host && slices.Contains(theirs.Candidates, Candidate{Public, c.Addr}):
+			continue
+		case c.Kind == Host && (sameNAT || inside(prefixes, ip)):
+			a.Method = LAN
+		case c.Kind == Host:
+			continue
+		case sameNAT && isHost(theirs.Candidates, ip):
+			a.Method = LAN // one machine, or one network without a NAT
+		case sameNAT:
+			a.Method, a.Start = Hairpin, hairpinLead
+		case isHost(theirs.Candidates, ip):
+			a.Method = Direct
+		case public(mine.Candidates):
+			a.Method = Reversed
+		default:
+			a.Method, a.Start = SimOpen, lead
+		}
+		plan = append(plan, a)
+	}
+	return plan
+}
+
+func answersRST(r *probe.Report) bool {
+	return r != nil && r.Unsolicited == probe.RST
+}
+
+// sharePublicIP reports whether the server saw both ends at one IPv4 address.
+// IPv6 has no NAT to share, so it says nothing there.
+func sharePublicIP(a, b []Candidate) bool {
+	return slices.ContainsFunc(a, func(x Candidate) bool {
+		return x.Kind == Public && x.Addr.Addr().Is4() && slices.ContainsFunc(b, func(y Candidate) bool {
+			return y.Kind == Public && y.Addr.Addr() == x.Addr.Addr()
+		})
+	})
+}
+
+// public reports whether an end's public IPv4 address is its own.
+func public(cs []Candidate) bool {
+	return slices.ContainsFunc(cs, func(c Candidate) bool {
+		return c.Kind == Public && c.Addr.Addr().Is4() && isHost(cs, c.Addr.Addr())
+	})
+}
+
+func isHost(cs []Candidate, ip netip.Addr) bool {
+	return slices.ContainsFunc(cs, func(c Candidate) bool { return c.Kind == Host && c.Addr.Addr() == ip })
+}
+
+func hasFamily(cs []Candidate, v4 bool) bool {
+	return slices.ContainsFunc(cs, func(c Candidate) bool { return c.Addr.Addr().Is4() == v4 })
+}
+
+func inside(ps []netip.Prefix, ip netip.Addr) bool {
+	return slices.ContainsFunc(ps, func(p netip.Prefix) bool { return p.Contains(ip) })
+}

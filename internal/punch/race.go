@@ -1,0 +1,283 @@
+// Package punch gets a TCP connection between two hosts that both know the
+// other's addresses and were told to start at the same moment: which attempts
+// to make is the [Plan], making them is the [Race].
+package punch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/gostunt/stunt/internal/secure"
+	"github.com/gostunt/stunt/internal/sock"
+)
+
+const (
+	// DefaultWindow is how long a race tries. Linux sends a SYN again after 1,
+	// 3 and 7 s (or 1, 2, 3, 4 s since 6.5): the second retransmission counts.
+	DefaultWindow = 5 * time.Second
+	// linger is how long sockets that did not win stay open. Closed at once,
+	// the RST of a loser has killed the winner of the same tuple (30 ms was too
+	// early in the field, 4 s was not).
+	linger = 4 * time.Second
+	// retryMin and retryMax bound the pause before the same port tries again
+	// after a RST or an ICMP error; random in between, so that two ends whose
+	// SYNs miss each other do not miss each other for ever.
+	retryMin, retryMax = 20 * time.Millisecond, 200 * time.Millisecond
+	// maxArrived bounds connections that arrive for one dial, and maxTries the
+	// SYNs that an attempt sends at one address.
+	maxArrived, maxTries = 8, 40
+)
+
+// ErrNoPath is the end of a race that nothing won in its window.
+var ErrNoPath = errors.New("no path in time")
+
+// Config is one end of one dial.
+type Config struct {
+	Door   *Door
+	Port   *Port
+	ID     [16]byte // the dial's, from the dialer
+	Dialer bool     // the dialer chooses the path
+	Window time.Duration
+	Log    *slog.Logger // may be nil
+	Event  func(Event)  // may be nil; called from several goroutines
+}
+
+// Race runs attempts and hears arrivals until a path has proved itself.
+type Race struct {
+	cfg    Config
+	ctx    context.Context // of every attempt: ends with the race, not with the caller's dial
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // attempts and arrivals
+	done   chan struct{}  // closed when all of these are gone
+
+	keyed    chan struct{}   // closed by Keys
+	session  *secure.Session // before keyed is closed nobody reads it
+	verified chan *Path      // capacity: every path that can be
+
+	mu      sync.Mutex // guards following
+	stopped bool
+	tries   map[netip.AddrPort]*Try
+	arrive  int
+	expiry  *time.Timer
+	expired chan struct{} // closed at the end of the window
+}
+
+// Path is a connection whose other end has proved to be the peer.
+type Path struct {
+	Conn      *net.TCPConn
+	Session   *secure.Session
+	Remote    netip.AddrPort
+	Method    Method
+	Accepted  bool      // it arrived on the listener; false: one of our attempts
+	Connected time.Time // when TCP stood
+
+	mine, theirs secure.Nonce
+}
+
+// Try is what became of an attempt.
+type Try struct {
+	Attempt
+	SYNs      int       // connects made
+	Fired     time.Time // first of them
+	Connected time.Time // zero: never
+	Err       error     // of the last connect; nil while it runs
+}
+
+// NewRace makes the race known to its door, so that connections which arrive
+// before the plan is there are heard. The caller ends it with Stop, or by a
+// Wait that succeeds.
+func NewRace(cfg Config) (*Race, error) {
+	if cfg.Window <= 0 {
+		cfg.Window = DefaultWindow
+	}
+	r := &Race{
+		cfg:      cfg,
+		done:     make(chan struct{}),
+		keyed:    make(chan struct{}),
+		verified: make(chan *Path, MaxCandidates+maxArrived),
+		tries:    make(map[netip.AddrPort]*Try),
+		expired:  make(chan struct{}),
+	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	if !cfg.Door.add(r) {
+		r.cancel()
+		return nil, net.ErrClosed
+	}
+	r.wg.Add(1) // released by Stop, so that Done waits for it
+	go r.finish()
+	return r, nil
+}
+
+// finish closes done once the race was stopped and its goroutines are gone.
+func (r *Race) finish() {
+	r.wg.Wait()
+	r.cfg.Door.remove(r)
+	close(r.done)
+}
+
+// Fire starts the attempts, now. It may be called again with more; addresses
+// that are being tried already are left alone. The window runs from the last
+// call.
+func (r *Race) Fire(plan []Attempt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
+		return
+	}
+	if r.expiry == nil {
+		r.expiry = time.AfterFunc(r.cfg.Window, func() { close(r.expired) })
+	} else if r.expiry.Stop() {
+		r.expiry.Reset(r.cfg.Window)
+	}
+	for _, a := range plan {
+		if r.tries[a.To] != nil || len(r.tries) >= MaxCandidates {
+			continue
+		}
+		t := &Try{Attempt: a}
+		r.tries[a.To] = t
+		r.wg.Go(func() { r.attempt(t) })
+	}
+}
+
+// Keys gives the race what paths prove themselves with. Call it once.
+func (r *Race) Keys(s *secure.Session) {
+	r.session = s
+	close(r.keyed)
+}
+
+// Wait returns the path that the dialer chose, or ErrNoPath at the end of the
+// window, or ctx's error. After a path is returned the race ends by itself,
+// when its losers have lingered.
+func (r *Race) Wait(ctx context.Context) (*Path, error) {
+	for {
+		select {
+		case p := <-r.verified:
+			if err := r.choose(p); err != nil {
+				continue // it died between its proof and our choice
+			}
+			time.AfterFunc(linger, r.Stop)
+			return p, nil
+		case <-r.expired:
+			return nil, ErrNoPath
+		case <-r.ctx.Done():
+			return nil, net.ErrClosed
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// choose says select on a path, if that is ours to say, and makes it a plain
+// connection.
+func (r *Race) choose(p *Path) error {
+	if r.cfg.Dialer {
+		p.Conn.SetWriteDeadline(time.Now().Add(time.Second))
+		if _, err := p.Conn.Write(p.Session.Select(p.mine, p.theirs)); err != nil {
+			sock.Abort(p.Conn)
+			return err
+		}
+	}
+	r.event(Selected, p.Remote, p.Method, nil)
+	return p.Conn.SetDeadline(time.Time{})
+}
+
+// Stop ends every attempt and closes everything that did not win. It does not
+// wait; Done tells when all is gone.
+func (r *Race) Stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
+		return
+	}
+	r.stopped = true
+	r.cancel()
+	if r.expiry != nil {
+		r.expiry.Stop()
+	}
+	for len(r.verified) > 0 { // under mu nobody adds another
+		(<-r.verified).Conn.Close()
+	}
+	r.wg.Done()
+}
+
+// Done is closed when the race is stopped and holds no socket any more.
+func (r *Race) Done() <-chan struct{} { return r.done }
+
+// Tries returns what became of the attempts so far.
+func (r *Race) Tries() []Try {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]Try, 0, len(r.tries))
+	for _, t := range r.tries {
+		out = append(out, *t)
+	}
+	return out
+}
+
+// attempt connects to one address until that gives a path or is hopeless.
+// Owned by the race; ends with its ctx.
+func (r *Race) attempt(t *Try) {
+	if !r.sleep(t.Start) {
+		return
+	}
+	for range maxTries {
+		r.note(t, func() {
+			t.SYNs++
+			if t.Fired.IsZero() {
+				t.Fired = time.Now()
+			}
+		})
+		r.event(Fired, t.To, t.Method, nil)
+		c, err := r.cfg.Port.Dial(r.ctx, t.To)
+		if err == nil {
+			now := time.Now()
+			r.note(t, func() { t.Connected = now })
+			r.event(Connected, t.To, t.Method, nil)
+			err = r.prove(&Path{Conn: c, Remote: t.To, Method: t.Method, Connected: now}, nil)
+		}
+		r.note(t, func() { t.Err = err })
+		if err == nil || r.ctx.Err() != nil {
+			return
+		}
+		r.event(Failed, t.To, t.Method, err)
+		if !again(err) || !r.sleep(retryMin+rand.N(retryMax-retryMin)) {
+			return
+		}
+	}
+}
+
+// again reports whether the same tuple may be tried once more after err. A
+// timeout is the kernel's last word after many SYNs; a tuple that is not
+// available is in use by an arrival, or in TIME_WAIT for a minute.
+func again(err error) bool {
+	switch sock.Classify(err) {
+	case sock.Refused, sock.Reset, sock.Unreachable:
+		return true
+	}
+	return errors.Is(err, errHungUp)
+}
+
+func (r *Race) note(t *Try, change func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change()
+}
+
+// sleep reports false if the race ended first.
+func (r *Race) sleep(d time.Duration) bool {
+	if d <= 0 {
+		return r.ctx.Err() == nil
+	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-r.ctx.Done():
+		return false
+	}
+}
