@@ -48,7 +48,8 @@ type Link struct {
 	// with "fragmentation needed" or "packet too big".
 	MTU int
 	// Addresses is how many public IPv4 addresses a NAT has on its link; 0
-	// means one. It is read when the NAT is made.
+	// means one, or four where its pooling is arbitrary. It is read when the
+	// NAT is made.
 	Addresses int
 	// NoIPv6 leaves everything beyond the link without IPv6. It is read when
 	// the host or NAT is made.

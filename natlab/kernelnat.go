@@ -13,12 +13,9 @@ const (
 )
 
 // KernelNAT is a router that is none of ours: a namespace in which the kernel
-// forwards, masquerades IPv4 (nftables) and filters IPv6 by connection state.
-// The simulated NATs are held against it. Its inside is a [Place].
-//
-// As on a Linux router without further rules, its own ports are closed, so an
-// unsolicited SYN to its address is answered with RST; what is unsolicited in
-// IPv6 is dropped.
+// forwards, masquerades IPv4 (nftables) and, as home routers do, drops what is
+// new from the outside or invalid, in both families. The simulated NATs are
+// held against it. Its inside is a [Place].
 type KernelNAT struct {
 	lab    *Lab
 	name   string

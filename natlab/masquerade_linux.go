@@ -12,12 +12,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// masquerade makes the namespace a router:
+// masquerade makes the namespace a router with these rules:
 //
-//	table ip stunt { chain nat { type nat hook postrouting priority srcnat; oifname "wan0" masquerade [random|fully-random] } }
-//	table ip6 stunt { chain filter { type filter hook forward priority filter; policy drop;
-//		iifname != "wan0" accept
-//		ct state established,related accept } }
+//	table ip stunt {
+//		chain nat {
+//			type nat hook postrouting priority srcnat
+//			oifname "wan0" masquerade [random|fully-random]
+//		}
+//	}
+//	table inet stunt {
+//		chain forward {
+//			type filter hook forward priority filter; policy drop
+//			ct state established,related accept
+//			ct state new iifname != "wan0" accept
+//		}
+//		chain input { as forward }
+//	}
 func (ns *namespace) masquerade(m Masquerade) error {
 	return ns.do(func() error {
 		for _, s := range []struct {
@@ -59,23 +69,34 @@ func addMasquerade(c *nftables.Conn, m Masquerade) {
 }
 
 func addFirewall(c *nftables.Conn) {
-	t := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv6, Name: "stunt"})
+	t := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "stunt"})
 	drop := nftables.ChainPolicyDrop
-	chain := c.AddChain(&nftables.Chain{
-		Name: "filter", Table: t, Type: nftables.ChainTypeFilter, Policy: &drop,
-		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
-	})
-	accept := &expr.Verdict{Kind: expr.VerdictAccept}
-	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: append(match(expr.MetaKeyIIFNAME, expr.CmpOpNeq), accept)})
-	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: []expr.Any{
+	for name, hook := range map[string]*nftables.ChainHook{
+		"forward": nftables.ChainHookForward,
+		"input":   nftables.ChainHookInput,
+	} {
+		chain := c.AddChain(&nftables.Chain{
+			Name: name, Table: t, Type: nftables.ChainTypeFilter, Policy: &drop,
+			Hooknum: hook, Priority: nftables.ChainPriorityFilter,
+		})
+		accept := &expr.Verdict{Kind: expr.VerdictAccept}
+		c.AddRule(&nftables.Rule{Table: t, Chain: chain,
+			Exprs: append(state(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept)})
+		c.AddRule(&nftables.Rule{Table: t, Chain: chain,
+			Exprs: append(append(state(expr.CtStateBitNEW), match(expr.MetaKeyIIFNAME, expr.CmpOpNeq)...), accept)})
+	}
+}
+
+// state matches the packets whose connection is in one of the states.
+func state(bits uint32) []expr.Any {
+	return []expr.Any{
 		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
 		&expr.Bitwise{
-			SourceRegister: 1, DestRegister: 1, Len: 4, Xor: binaryutil.NativeEndian.PutUint32(0),
-			Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED),
+			SourceRegister: 1, DestRegister: 1, Len: 4,
+			Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: binaryutil.NativeEndian.PutUint32(0),
 		},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(0)},
-		accept,
-	}})
+	}
 }
 
 // match compares the name of a device with that of the outside one.

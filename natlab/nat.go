@@ -33,7 +33,7 @@ func (l *Lab) NAT(name string, at Place, c nat.Config, link Link) *NAT {
 	n := &NAT{lab: l, name: name}
 	n.wire = l.newWire(name, link, n.fromOutside, outer.fromBelow)
 	n.inside = outer.inner(name, n.wire, n.fromInside)
-	for range max(link.Addresses, 1) {
+	for range poolSize(c, link) {
 		a, _ := outer.address(true)
 		n.public = append(n.public, a)
 	}
@@ -43,6 +43,16 @@ func (l *Lab) NAT(name string, at Place, c nat.Config, link Link) *NAT {
 	}
 	l.log.Debug("NAT", "name", name, "at", outer.String(), "public", n.public, "inside", n.inside.String())
 	return n
+}
+
+func poolSize(c nat.Config, link Link) int {
+	switch {
+	case link.Addresses > 0:
+		return link.Addresses
+	case c.Pooling == nat.Arbitrary:
+		return 4 // of one address nothing is arbitrary
+	}
+	return 1
 }
 
 func (n *NAT) network() *network { return n.inside }
