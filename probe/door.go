@@ -1,0 +1,70 @@
+package probe
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/gostunt/stunt/internal/sock"
+)
+
+// Whoever connects to a port under test shows a token or is let go.
+const tokenTimeout = time.Second
+
+// door is a local port with a listener that notes which tokens came in.
+type door struct {
+	ln   *net.TCPListener
+	port uint16
+	done chan struct{} // closed by watch
+
+	mu   sync.Mutex // guards following
+	seen map[token]bool
+}
+
+// listen opens a door at a port of the system's choice. The caller closes it.
+func (p *prober) listen(ctx context.Context) (*door, error) {
+	ln, err := p.net.Listen(ctx, netip.AddrPortFrom(p.from, 0))
+	if err != nil {
+		return nil, err
+	}
+	d := &door{ln: ln, port: sock.AddrPort(ln.Addr()).Port(), done: make(chan struct{}), seen: make(map[token]bool)}
+	go d.watch()
+	return d, nil
+}
+
+// close stops watch and waits for it.
+func (d *door) close() {
+	d.ln.Close()
+	<-d.done
+}
+
+// watch accepts until the door is closed, one visitor at a time.
+func (d *door) watch() {
+	defer close(d.done)
+	for {
+		c, err := d.ln.AcceptTCP()
+		if err != nil {
+			return
+		}
+		c.SetDeadline(time.Now().Add(tokenTimeout))
+		var t token
+		if _, err := io.ReadFull(c, t[:]); err == nil {
+			d.mu.Lock()
+			d.seen[t] = true
+			d.mu.Unlock()
+		}
+		// Only now: the end of the connection tells the visitor that its token
+		// was noted.
+		sock.Abort(c)
+	}
+}
+
+// saw reports whether the token came in.
+func (d *door) saw(t token) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.seen[t]
+}

@@ -1,0 +1,117 @@
+package probe
+
+import "slices"
+
+// The enumerations of a Report. Their zero values mean "not measured", their
+// texts are stable names, and a text that this version does not know reads as
+// the zero value, so that a newer peer's report stays readable.
+
+// Mapping is when a NAT uses the same public endpoint for connections from one
+// local endpoint (RFC 4787 section 4.1, for TCP RFC 5382 section 4.1).
+type Mapping uint8
+
+// The kinds of mapping, from the easiest to the hardest.
+const (
+	MappingUnknown   Mapping = iota
+	NoNAT                    // the public address is the host's own
+	EIM                      // endpoint-independent: always the same
+	ADM                      // address-dependent: the same per remote address
+	APDM                     // address- and port-dependent: the same per remote endpoint
+	SessionDependent         // another one for every connection
+)
+
+var mappingNames = []string{"unknown", "none", "endpoint-independent", "address-dependent", "address-and-port-dependent", "session-dependent"}
+
+func (m Mapping) String() string                { return name(mappingNames, m) }
+func (m Mapping) MarshalText() ([]byte, error)  { return []byte(m.String()), nil }
+func (m *Mapping) UnmarshalText(b []byte) error { *m = named[Mapping](mappingNames, b); return nil }
+
+// Filtering is whose SYN a NAT or firewall lets in to a local endpoint (RFC
+// 4787 section 5, RFC 5382 section 4.3).
+type Filtering uint8
+
+// The kinds of filtering, from the easiest to the hardest.
+const (
+	FilteringUnknown Filtering = iota
+	Open                       // anybody's, even without a mapping
+	EIF                        // anybody's, while there is a mapping
+	ADF                        // from addresses that were sent to
+	APDF                       // from endpoints that were sent to
+	NoSYNIn                    // nobody's, not even from where a SYN went
+)
+
+var filteringNames = []string{"unknown", "open", "endpoint-independent", "address-dependent", "address-and-port-dependent", "no-syn-in"}
+
+func (f Filtering) String() string               { return name(filteringNames, f) }
+func (f Filtering) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+func (f *Filtering) UnmarshalText(b []byte) error {
+	*f = named[Filtering](filteringNames, b)
+	return nil
+}
+
+// Reply is what a NAT answers to an unsolicited SYN (RFC 5382 REQ-4).
+type Reply uint8
+
+// The replies.
+const (
+	ReplyUnknown Reply = iota
+	Silence            // nothing: harmless to a punch
+	RST                // the peer behind this NAT must fire first
+	ICMP               // an error, which ends a connecting socket like a RST
+)
+
+var replyNames = []string{"unknown", "silence", "rst", "icmp"}
+
+func (r Reply) String() string                { return name(replyNames, r) }
+func (r Reply) MarshalText() ([]byte, error)  { return []byte(r.String()), nil }
+func (r *Reply) UnmarshalText(b []byte) error { *r = named[Reply](replyNames, b); return nil }
+
+// Effect is what an inbound error does to a half-open mapping.
+type Effect uint8
+
+// The effects.
+const (
+	EffectUnknown Effect = iota
+	Keeps
+	Closes
+)
+
+var effectNames = []string{"unknown", "keeps", "closes"}
+
+func (e Effect) String() string                { return name(effectNames, e) }
+func (e Effect) MarshalText() ([]byte, error)  { return []byte(e.String()), nil }
+func (e *Effect) UnmarshalText(b []byte) error { *e = named[Effect](effectNames, b); return nil }
+
+// Tri is a yes or no that may not have been measured.
+type Tri uint8
+
+// The answers.
+const (
+	Unknown Tri = iota
+	Yes
+	No
+)
+
+var triNames = []string{"unknown", "yes", "no"}
+
+func (t Tri) String() string                { return name(triNames, t) }
+func (t Tri) MarshalText() ([]byte, error)  { return []byte(t.String()), nil }
+func (t *Tri) UnmarshalText(b []byte) error { *t = named[Tri](triNames, b); return nil }
+
+func tri(yes bool) Tri {
+	if yes {
+		return Yes
+	}
+	return No
+}
+
+func name[K ~uint8](names []string, k K) string {
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return names[0]
+}
+
+func named[K ~uint8](names []string, text []byte) K {
+	return K(max(0, slices.Index(names, string(text))))
+}

@@ -1,0 +1,80 @@
+package probe
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/gostunt/stunt/internal/sock"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// start runs s on the endpoints at ("127.0.0.1:0 127.0.0.1:1" means two ports
+// of one address: a port stands for the one that the system picks for it) and
+// returns them. Everything has ended when the test does.
+func start(t *testing.T, s *Server, at ...string) []netip.AddrPort {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ports := map[uint16]uint16{}
+	var lns []*net.TCPListener
+	for _, a := range at {
+		want := netip.MustParseAddrPort(a)
+		ln, err := new(sock.Net).Listen(ctx, netip.AddrPortFrom(want.Addr(), ports[want.Port()]))
+		require.NoError(t, err)
+		ep := sock.AddrPort(ln.Addr())
+		ports[want.Port()] = ep.Port()
+		lns = append(lns, ln)
+		s.Alternates = append(s.Alternates, ep)
+	}
+	done := make(chan struct{}, len(lns)) // one from each listener
+	for _, ln := range lns {
+		go func() {
+			serve(ctx, s, ln)
+			done <- struct{}{}
+		}()
+	}
+	t.Cleanup(func() {
+		cancel()
+		for _, ln := range lns {
+			ln.Close()
+		}
+		for range lns {
+			<-done
+		}
+	})
+	return s.Alternates
+}
+
+// serve accepts until ln is closed and waits for the connections.
+func serve(ctx context.Context, s *Server, ln *net.TCPListener) {
+	ended := make(chan struct{})
+	n := 0
+	for {
+		c, err := ln.AcceptTCP()
+		if err != nil {
+			break
+		}
+		n++
+		go func() {
+			s.ServeConn(ctx, c)
+			ended <- struct{}{}
+		}()
+	}
+	for range n {
+		<-ended
+	}
+}
+
+// dial connects to a server of the test.
+func dial(t *testing.T, to netip.AddrPort) *net.TCPConn {
+	t.Helper()
+	c, err := new(sock.Net).Dial(t.Context(), netip.AddrPort{}, to, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { sock.Abort(c) })
+	return c
+}

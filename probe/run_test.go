@@ -1,0 +1,214 @@
+package probe
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gostunt/stunt/internal/sock"
+)
+
+func TestRunWithoutNAT(t *testing.T) {
+	at := start(t, new(Server), "127.0.0.1:0", "127.0.0.1:1", "127.0.0.2:0", "127.0.0.2:1")
+	var early *Report
+	r, err := Run(t.Context(), Config{Server: at[0], OnMapping: func(r *Report) { early = r }})
+	require.NoError(t, err)
+
+	require.Equal(t, NoNAT, r.Mapping)
+	require.Equal(t, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, r.Public)
+	require.Equal(t, Yes, r.PortPreserving)
+	require.Equal(t, Open, r.Filtering, "the dial back to a fresh port arrives")
+	require.Equal(t, ReplyUnknown, r.Unsolicited, "nothing was refused")
+	require.Empty(t, r.Ambiguous)
+
+	require.NotNil(t, early)
+	require.Equal(t, NoNAT, early.Mapping)
+	require.Equal(t, r.Samples, early.Samples)
+	require.Equal(t, FilteringUnknown, early.Filtering, "comes later")
+}
+
+func TestRunWithOneEndpoint(t *testing.T) {
+	at := start(t, new(Server), "127.0.0.1:0")
+	r, err := Run(t.Context(), Config{Server: at[0]})
+	require.NoError(t, err)
+	require.Equal(t, NoNAT, r.Mapping)
+	require.Equal(t, Open, r.Filtering, "any server has another port to dial from")
+}
+
+func TestRunIPv6(t *testing.T) {
+	if ln, err := new(sock.Net).Listen(t.Context(), netip.MustParseAddrPort("[::1]:0")); err != nil {
+		t.Skip("no IPv6 loopback:", err)
+	} else {
+		ln.Close()
+	}
+	s := new(Server)
+	at := start(t, s, "127.0.0.1:0", "[::1]:1", "[::1]:2")
+	r, err := Run(t.Context(), Config{Server: at[0], Server6: at[1]})
+	require.NoError(t, err)
+	require.Equal(t, NoNAT, r.Mapping)
+	require.Equal(t, NoNAT, r.IPv6.Mapping)
+	require.Equal(t, netip.IPv6Loopback(), r.IPv6.Public)
+	require.Equal(t, Open, r.IPv6.Filtering)
+}
+
+func TestRunFails(t *testing.T) {
+	_, err := Run(t.Context(), Config{})
+	require.ErrorContains(t, err, "Config.Server is not set")
+
+	ln, err := new(sock.Net).Listen(t.Context(), sock.Loopback(0))
+	require.NoError(t, err)
+	ln.Close()
+	_, err = Run(t.Context(), Config{Server: sock.AddrPort(ln.Addr())})
+	require.Equal(t, sock.Refused, sock.Classify(err))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = Run(ctx, Config{Server: sock.AddrPort(ln.Addr())})
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+// The same two endpoints connect a second time, while the other end's TCP
+// still remembers the first connection.
+func TestAgain(t *testing.T) {
+	at := start(t, new(Server), "127.0.0.1:0")
+	p := newProber(Config{Logger: new(Server).logger()}, at[0], netip.Addr{})
+	local := netip.MustParseAddrPort("127.0.0.1:0")
+	ln, err := p.net.Listen(t.Context(), local)
+	require.NoError(t, err)
+	defer ln.Close()
+	local = sock.AddrPort(ln.Addr())
+
+	s, err := p.open(t.Context(), 0, local, at[0])
+	require.NoError(t, err)
+	require.Equal(t, local, p.again(t.Context(), s, local))
+}
+
+func addr(s string) netip.AddrPort {
+	if s == "" {
+		return netip.AddrPort{}
+	}
+	return netip.MustParseAddrPort("203.0.113.1:" + s)
+}
+
+func TestJudge(t *testing.T) {
+	local := netip.MustParseAddrPort("192.168.1.5:40000")
+	for _, tt := range []struct {
+		name                      string
+		first, port, addr, repeat string
+		preserving                bool
+		want                      Mapping
+		note                      string
+	}{
+		{"nothing", "", "", "", "", false, MappingUnknown, ""},
+		{"EIM", "5000", "5000", "5000", "", false, EIM, ""},
+		{"ADM", "5000", "5000", "5001", "", false, ADM, ""},
+		{"APDM", "5000", "5001", "5002", "5000", false, APDM, ""},
+		{"session", "5000", "5001", "5002", "5003", false, SessionDependent, ""},
+		{"APDM without a repeat", "5000", "5001", "5002", "", false, APDM, "mapping APDM or session-dependent: no second connection could be made"},
+		{"port alone", "5000", "5001", "5000", "", false, APDM, "mapping depends on the port alone: neither ADM nor APDM"},
+		{"one address, same", "5000", "5000", "", "", false, EIM, "mapping EIM or ADM: the server has one address"},
+		{"one address, other", "5000", "5001", "", "5000", false, APDM, ""},
+		{"one address, session", "5000", "5001", "", "5002", false, SessionDependent, ""},
+		{"one port, same", "5000", "", "5000", "", false, EIM, ""},
+		{"one port, other", "5000", "", "5001", "5000", false, APDM, "mapping ADM or APDM: the server has one port"},
+		{"one port, session", "5000", "", "5001", "5002", false, SessionDependent, ""},
+		{"one endpoint", "5000", "", "", "5000", false, MappingUnknown, "mapping EIM, ADM or APDM: the server has one endpoint"},
+		{"one endpoint, session", "5000", "", "", "5001", false, SessionDependent, ""},
+		{"one endpoint, preserving", "40000", "", "", "", true, EIM, "mapping EIM assumed, because ports are preserved: the server has one endpoint"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := seen{local: local, first: addr(tt.first), port: addr(tt.port), addr: addr(tt.addr), repeat: addr(tt.repeat)}
+			got, note := s.judge(tt.preserving)
+			require.Equal(t, tt.want, got)
+			require.Equal(t, tt.note, note)
+		})
+	}
+	s := seen{local: local, first: local}
+	got, _ := s.judge(true)
+	require.Equal(t, NoNAT, got)
+}
+
+func TestFiltering(t *testing.T) {
+	var (
+		in      = knock{outcome: connected, arrived: true, after: 20e6}
+		proxied = knock{outcome: connected} // somebody accepted, but not we
+		silent  = knock{outcome: timeout, after: 3e9}
+		rst     = knock{outcome: refused, after: 20e6}
+		icmp    = knock{outcome: unreachable, after: 30e6}
+		busy    = knock{outcome: declined}
+		none    knock
+	)
+	const unknownSYN = "filtering APDF or no-syn-in: a SYN against a SYN was not tried"
+	const oneAddr = "filtering EIF or ADF: nothing came from another address"
+	for _, tt := range []struct {
+		name  string
+		k     knocks
+		want  Filtering
+		note  string
+		reply Reply
+		ms    int
+	}{
+		{"nothing", knocks{none, none, none}, FilteringUnknown, "", ReplyUnknown, 0},
+		{"open", knocks{in, in, in}, Open, "", ReplyUnknown, 0},
+		{"EIF", knocks{silent, in, in}, EIF, "", Silence, 3000},
+		{"EIF, RST where nothing is mapped", knocks{rst, in, in}, EIF, "", RST, 20},
+		{"ADF", knocks{silent, silent, in}, ADF, "", Silence, 3000},
+		{"APDF", knocks{silent, silent, silent}, APDF, unknownSYN, Silence, 3000},
+		{"APDF, RST", knocks{silent, rst, silent}, APDF, unknownSYN, RST, 20},
+		{"APDF, ICMP", knocks{icmp, icmp, icmp}, APDF, unknownSYN, ICMP, 30},
+		{"one address, in", knocks{silent, none, in}, ADF, oneAddr, Silence, 3000},
+		{"one address, out", knocks{rst, none, rst}, APDF, unknownSYN, RST, 20},
+		{"a middlebox accepts everything", knocks{proxied, proxied, proxied}, FilteringUnknown, "", ReplyUnknown, 0},
+		{"the server is busy", knocks{busy, busy, busy}, FilteringUnknown, "", ReplyUnknown, 0},
+		{"the port test failed", knocks{none, silent, busy}, APDF, "filtering ADF or APDF: the test from the other port failed", Silence, 3000},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, note := tt.k.filtering()
+			require.Equal(t, tt.want, got)
+			require.Equal(t, tt.note, note)
+			reply, ms := tt.k.unsolicited()
+			require.Equal(t, tt.reply, reply)
+			require.Equal(t, tt.ms, ms)
+		})
+	}
+}
+
+func TestWriteText(t *testing.T) {
+	var b bytes.Buffer
+	require.NoError(t, full().WriteText(&b))
+	require.Equal(t, `time: 2026-03-01T12:00:00Z
+local: 192.168.1.5
+public: 203.0.113.7 203.0.113.8
+mapping: address-and-port-dependent
+port-preserving: no
+delta: +2
+samples: 7
+filtering: address-and-port-dependent
+unsolicited: rst after 21 ms
+on-rst: closes
+on-icmp: keeps
+hairpin: no
+ipv6-global: yes
+ipv6-public: 2001:db8::5
+ipv6-mapping: none
+ipv6-filtering: address-and-port-dependent
+ipv6-unsolicited: silence after 3000 ms
+ambiguous: mapping ADM or APDM: the server has one port
+verdict: a NAT that takes another public port for each remote endpoint, +2 from the last
+verdict: direct to public peers; to peers whose public port is kept, by predicting this NAT's next port, mostly at once; seldom to peers behind NATs like this one
+verdict: an error answers uninvited connections, so this side has to fire first; a firewall that drops instead of rejecting would help
+verdict: peers with IPv6 are reached over IPv6
+`, b.String())
+
+	b.Reset()
+	require.NoError(t, new(Report).WriteText(&b))
+	require.NotRegexp(t, `(?m): ?$`, b.String(), "no property looks empty")
+}
+
+func TestSummary(t *testing.T) {
+	require.Equal(t, "mapping address-and-port-dependent, ports delta +2, filtering address-and-port-dependent, unsolicited rst", full().Summary())
+	require.Equal(t, "no NAT, filtering open, unsolicited unknown", (&Report{Mapping: NoNAT, Filtering: Open}).Summary())
+}

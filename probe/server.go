@@ -1,0 +1,220 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/pion/stun/v3"
+	"golang.org/x/time/rate"
+
+	"github.com/gostunt/stunt/internal/sock"
+)
+
+// Server answers STUN Binding requests over TCP (RFC 8489) and dials back for
+// the filtering tests (RFC 5780, see the package documentation). The zero
+// value answers and can dial back from another port. A Server must not be
+// changed or copied once ServeConn was called; it is safe for concurrent use.
+//
+// It listens to nothing itself: its caller accepts, limits the connections of
+// each source, and hands over those whose first byte is 0 or 1.
+type Server struct {
+	// Alternates are all endpoints at which the caller accepts for this
+	// server, as its sockets see them. With a second address, a second port or
+	// both, clients are told of one of them (OTHER-ADDRESS) and can measure
+	// more: a complete server listens on two ports of two addresses. An
+	// unspecified address stands for that of the connection at hand.
+	Alternates []netip.AddrPort
+
+	// Public translates addresses of Alternates that clients know by another
+	// name, on a host behind a one-to-one NAT. Nil: they are public.
+	Public map[netip.Addr]netip.Addr
+
+	// IdleTimeout ends a connection that was silent for so long. Zero is 70 s:
+	// a binding speaks every 25, so two of its requests may be late.
+	IdleTimeout time.Duration
+
+	// MessageRate is how many messages a second are read from a connection in
+	// the long run, after a burst of 16. Zero is 4, negative is no limit. What
+	// comes faster waits in the sender's socket.
+	MessageRate float64
+
+	// DialBacks is how many dial backs may be under way at once. Zero is 256,
+	// negative none. DialBackRate is how many a second one source (an IPv4
+	// address or an IPv6 /64) gets in the long run, after a burst of 16; zero
+	// is 0.5. A Run takes about six.
+	DialBacks    int
+	DialBackRate float64
+
+	// Software is the SOFTWARE attribute. Empty is "stunt".
+	Software string
+
+	// Net is where dial backs leave from. Nil is the process's own network.
+	Net *sock.Net
+
+	// Logger gets a line per connection that ends badly and per dial back, at
+	// Debug. Nil is silent.
+	Logger *slog.Logger
+
+	once    sync.Once
+	slots   chan struct{} // capacity DialBacks: a send takes one, a receive gives it back
+	sources *sources
+}
+
+const (
+	defaultIdle        = 70 * time.Second
+	defaultMessageRate = 4
+	defaultDialBacks   = 256
+	defaultDialRate    = 0.5
+	burst              = 16 // of messages per connection, of dial backs per source
+
+	writeTimeout = 5 * time.Second // an answer is smaller than any socket buffer
+)
+
+func (s *Server) init() {
+	n := s.DialBacks
+	if n == 0 {
+		n = defaultDialBacks
+	}
+	s.slots = make(chan struct{}, max(n, 0))
+	r := s.DialBackRate
+	if r == 0 {
+		r = defaultDialRate
+	}
+	s.sources = newSources(rate.Limit(r), burst)
+}
+
+func (s *Server) idle() time.Duration {
+	if s.IdleTimeout > 0 {
+		return s.IdleTimeout
+	}
+	return defaultIdle
+}
+
+func (s *Server) messages() *rate.Limiter {
+	switch {
+	case s.MessageRate == 0:
+		return rate.NewLimiter(defaultMessageRate, burst)
+	case s.MessageRate < 0:
+		return rate.NewLimiter(rate.Inf, 0)
+	}
+	return rate.NewLimiter(rate.Limit(s.MessageRate), burst)
+}
+
+func (s *Server) logger() *slog.Logger {
+	if s.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Logger
+}
+
+// ServeConn answers on conn until the other end closes it, breaks the
+// protocol or falls silent, or ctx ends; it owns conn and closes it. It runs
+// on the caller's goroutine and starts none. conn's addresses must be TCP ones.
+func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
+	s.once.Do(s.init)
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	err := s.serve(ctx, conn)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, io.EOF) {
+		s.logger().Debug("stun connection ended", "remote", conn.RemoteAddr(), "err", err)
+	}
+}
+
+func (s *Server) serve(ctx context.Context, conn net.Conn) error {
+	f := flow{local: sock.AddrPort(conn.LocalAddr()), remote: sock.AddrPort(conn.RemoteAddr())}
+	if !f.local.IsValid() || !f.remote.IsValid() {
+		return errors.New("not a TCP connection")
+	}
+	limit := s.messages()
+	var req stun.Message
+	for {
+		if err := limit.Wait(ctx); err != nil {
+			return err
+		}
+		// One deadline for the whole message: a byte a minute is silence too.
+		conn.SetReadDeadline(time.Now().Add(s.idle()))
+		if err := readMessage(conn, &req); err != nil {
+			return err
+		}
+		resp, last, err := s.answer(ctx, f, &req)
+		if err != nil {
+			return err
+		}
+		if resp != nil {
+			conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+			if _, err := conn.Write(resp.Raw); err != nil {
+				return err
+			}
+		}
+		if last {
+			return nil
+		}
+	}
+}
+
+// flow is the pair of endpoints of a connection, as this end sees them.
+type flow struct{ local, remote netip.AddrPort }
+
+// public is what clients call one of our endpoints.
+func (s *Server) public(a netip.AddrPort) netip.AddrPort {
+	if p, ok := s.Public[a.Addr()]; ok {
+		return netip.AddrPortFrom(p, a.Port())
+	}
+	return a
+}
+
+// others returns the endpoints with another address, another port and both
+// that this server has for a connection to local; each is invalid if there is
+// none. Only those of the same family count.
+func (s *Server) others(local netip.AddrPort) (ip, port, both netip.AddrPort) {
+	for _, a := range s.Alternates {
+		a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+		if a.Addr().IsUnspecified() {
+			a = netip.AddrPortFrom(local.Addr(), a.Port())
+		}
+		switch {
+		case a.Addr().Is4() != local.Addr().Is4():
+		case a.Addr() == local.Addr():
+			port = first(port, a, a.Port() != local.Port())
+		case a.Port() == local.Port():
+			ip = first(ip, a, true)
+		default:
+			both = first(both, a, true)
+		}
+	}
+	// Clients derive two endpoints from OTHER-ADDRESS by exchanging one half
+	// of it for ours, so the three must agree.
+	if ip.IsValid() && port.IsValid() {
+		both = netip.AddrPortFrom(ip.Addr(), port.Port())
+	}
+	return ip, port, both
+}
+
+func first(have, next netip.AddrPort, fits bool) netip.AddrPort {
+	if have.IsValid() || !fits {
+		return have
+	}
+	return next
+}
+
+// other is OTHER-ADDRESS (RFC 5780 section 7.4): both halves differ where the
+// server has both, else the half that can.
+func (s *Server) other(local netip.AddrPort) netip.AddrPort {
+	ip, port, both := s.others(local)
+	switch {
+	case ip.IsValid() && port.IsValid():
+		return both
+	case port.IsValid():
+		return port
+	case ip.IsValid():
+		return ip
+	}
+	return netip.AddrPort{}
+}
