@@ -23,7 +23,7 @@ type PortAssignment uint8
 
 const (
 	Preserving PortAssignment = iota // the inside port; a random one where that is taken or outside Config.Ports
-	Sequential                       // the last one plus Config.Delta
+	Sequential                       // the last one plus Config.Delta, whatever protocol and address that was for
 	Random                           // any free port of Config.Ports
 )
 

@@ -73,9 +73,12 @@ func Profiles() []Named {
 
 // linux is what nftables masquerade on a router that drops invalid packets
 // does, with the kernel's default timeouts where they have a counterpart here.
+// An RST in answer to a SYN puts its conntrack entry into CLOSE, in which a SYN
+// from the outside is invalid until another one has gone out: the hole is shut,
+// and a preserved port makes it look as if the mapping had stayed.
 func linux() Config {
 	return Config{
-		Mapping: APDM, Overload: true, Strict: true, PickUp: true,
+		Mapping: APDM, Overload: true, Strict: true, PickUp: true, OnRST: Reaction{Close: true},
 		Timeouts: Timeouts{
 			HalfOpen:    2 * time.Minute,
 			Established: 5 * 24 * time.Hour,
