@@ -1,0 +1,203 @@
+package stuntd
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/big"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+)
+
+// getCertificate is [tls.Config.GetCertificate]; the hello is not looked at.
+type getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+
+// certificate returns the server's certificate as the configuration says, and
+// what keeps it up to date until its context ends, which is nil if nothing
+// needs to.
+func (c *Config) certificate(log *slog.Logger) (getCertificate, func(context.Context), error) {
+	if c.CertFile != "" || c.KeyFile != "" {
+		if c.CertFile == "" || c.KeyFile == "" {
+			return nil, nil, errors.New("a certificate and its key are needed, or neither")
+		}
+		f, err := loadCert(c.CertFile, c.KeyFile, log)
+		if err != nil {
+			return nil, nil, err
+		}
+		return f.get, f.watch, nil
+	}
+	dir, err := c.stateDir()
+	if err != nil {
+		return nil, nil, err
+	}
+	cert, err := selfSigned(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }, nil, nil
+}
+
+// selfSigned returns a certificate over the key that is kept in dir, and makes
+// the key the first time. Only the key is kept: the pin that clients hold is
+// its hash, so the certificate around it may be new at every start and never
+// runs out.
+//
+// The key is P-256 and not Ed25519, so that browsers and health checks on old
+// TLS libraries can be told to trust it; a handshake costs the same.
+func selfSigned(dir string) (*tls.Certificate, error) {
+	path := filepath.Join(dir, "server.key")
+	key, err := readKey(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err = makeKey(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the server's key: %w", err)
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	tmpl := &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{CommonName: "stuntd"},
+		NotBefore:    now.Add(-24 * time.Hour), // clients with slow clocks
+		NotAfter:     now.AddDate(10, 0, 0),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
+}
+
+func readKey(path string) (*ecdsa.PrivateKey, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "PRIVATE KEY" {
+		return nil, fmt.Errorf("%s holds no PEM private key; remove it to get a new one", path)
+	}
+	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	key, ok := k.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s holds a %T, not an ECDSA key", path, k)
+	}
+	return key, nil
+}
+
+// makeKey makes a key and keeps it at path, whole or not at all.
+func makeKey(path string) (*ecdsa.PrivateKey, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), "server.key.*") // mode 0600
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(tmp.Name()) // gone by then, if all went well
+	if err := errors.Join(
+		pem.Encode(tmp, &pem.Block{Type: "PRIVATE KEY", Bytes: der}),
+		tmp.Sync(),
+		tmp.Close(),
+	); err != nil {
+		return nil, err
+	}
+	return key, os.Rename(tmp.Name(), path)
+}
+
+// A certFile is a certificate that someone else renews: it is read again when
+// its file has changed, so that a renewal needs no restart.
+type certFile struct {
+	cert, key string
+	log       *slog.Logger
+	now       atomic.Pointer[tls.Certificate]
+
+	read time.Time // the file's own time when it was last read. Owned by watch
+}
+
+// loadCert reads a certificate chain and its key from PEM files.
+func loadCert(cert, key string, log *slog.Logger) (*certFile, error) {
+	f := &certFile{cert: cert, key: key, log: log}
+	if _, err := f.load(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *certFile) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.now.Load(), nil }
+
+// load reads the files if they are newer than what is in use, and reports
+// whether they were. A renewal that wrote only one of them yet does not match;
+// what is in use then stays.
+func (f *certFile) load() (bool, error) {
+	var latest time.Time
+	for _, path := range []string{f.cert, f.key} {
+		info, err := os.Stat(path)
+		if err != nil {
+			return false, err
+		}
+		if t := info.ModTime(); t.After(latest) {
+			latest = t
+		}
+	}
+	if latest.Equal(f.read) {
+		return false, nil
+	}
+	c, err := tls.LoadX509KeyPair(f.cert, f.key)
+	if err != nil {
+		return false, fmt.Errorf("%s and %s: %w", f.cert, f.key, err)
+	}
+	f.now.Store(&c)
+	f.read = latest
+	return true, nil
+}
+
+// watch looks once a minute for a renewed certificate until ctx ends.
+func (f *certFile) watch(ctx context.Context) {
+	t := time.NewTicker(time.Minute)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		switch changed, err := f.load(); {
+		case err != nil:
+			f.log.Warn("keeping the certificate in use", "err", err)
+		case changed:
+			f.log.Info("certificate renewed", "until", f.now.Load().Leaf.NotAfter)
+		}
+	}
+}

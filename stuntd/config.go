@@ -1,0 +1,159 @@
+package stuntd
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// DefaultListen is the address of a server that was given none: the port of
+// STUN (RFC 8489 section 18.6), all addresses, both families.
+const DefaultListen = ":3478"
+
+// Config says what a server does. The zero value works: it listens on
+// [DefaultListen] and keeps a self-signed certificate in the user's own
+// configuration directory.
+type Config struct {
+	// Listen holds the TCP addresses to listen on, host:port each. Two IPs
+	// and the same two ports on each allow every NAT test. Empty is
+	// DefaultListen.
+	Listen []string
+
+	// Public says how clients reach this server, where that is not at the
+	// machine's own addresses. A "host" or "host:port", at most one, is what
+	// [Server.Address] names; if it is an IP address that the machine does
+	// not have, the server is behind a 1:1 NAT and also tells STUN clients
+	// so. With several addresses behind such a NAT, "10.0.0.2=203.0.113.2"
+	// says so for one of them.
+	Public []string
+
+	// CertFile and KeyFile are PEM files, read again when they change. Empty:
+	// a self-signed certificate, whose key is kept in StateDir.
+	CertFile, KeyFile string
+
+	// StateDir is the folder for what must survive a restart. It is made if
+	// it is not there. Empty: $STATE_DIRECTORY, which systemd sets, or
+	// stuntd in [os.UserConfigDir].
+	StateDir string
+
+	// Drain is how long sessions get at Shutdown to say goodbye; they are
+	// told to come back, elsewhere or later, at moments spread over it.
+	// Zero is 10 seconds.
+	Drain time.Duration
+
+	// Limits bound what strangers can take; see there for the zero value.
+	Limits Limits
+
+	// Logger hears what happens. Nil is silent.
+	Logger *slog.Logger
+
+	// Open, if not nil, runs every function that creates a socket; the lab
+	// enters a host's network namespace in it. It runs open exactly once, on
+	// the calling goroutine, and returns its error.
+	Open func(open func() error) error
+}
+
+// Limits bound what a stranger can take. In each field zero is the default
+// that is named there; there is no way to say "without limit".
+//
+// A source is an IPv4 address or an IPv6 /64. Behind one address there may be
+// many nodes; each holds one session and, while it dials, several STUN
+// bindings.
+type Limits struct {
+	// Conns are connections in all: 32768, some 600 MiB if all were sessions.
+	// Start lowers it to what the limit on open files allows.
+	Conns int
+	// ConnsPerSource are connections of one source: 256. Three quarters of
+	// them can be sessions. The rest is for STUN, and for telling a node that
+	// is one too many so: a connection over this limit is closed unheard.
+	ConnsPerSource int
+	// HalfOpen are connections in all whose client has not finished its TLS
+	// handshake or sent the first byte of a STUN message: 1024.
+	HalfOpen int
+	// HalfOpenPerSource are those of one source: 64.
+	HalfOpenPerSource int
+	// Handshake is how long a client may stay half-open: 10 seconds, enough
+	// for two lost packets on a slow path.
+	Handshake time.Duration
+	// MessageRate is how many messages a second are read from one session,
+	// in bursts of four times as many; what comes faster waits in the
+	// sender's socket: 500. How long a message may be is part of the
+	// protocol ([rendezvous.MaxMessage]).
+	MessageRate int
+	// IDsPerKey are the IDs that one key may hold: 32.
+	IDsPerKey int
+	// PendingDials are the unanswered dials of one caller and to one callee: 256.
+	PendingDials int
+}
+
+// withDefaults fills in what is zero and refuses what is negative.
+func (l Limits) withDefaults() (Limits, error) {
+	for _, f := range []struct {
+		name string
+		p    *int
+		zero int
+	}{
+		{"Conns", &l.Conns, 32768},
+		{"ConnsPerSource", &l.ConnsPerSource, 256},
+		{"HalfOpen", &l.HalfOpen, 1024},
+		{"HalfOpenPerSource", &l.HalfOpenPerSource, 64},
+		{"MessageRate", &l.MessageRate, 500},
+		{"IDsPerKey", &l.IDsPerKey, 32},
+		{"PendingDials", &l.PendingDials, 256},
+	} {
+		if *f.p < 0 {
+			return l, fmt.Errorf("limit %s is negative", f.name)
+		}
+		if *f.p == 0 {
+			*f.p = f.zero
+		}
+	}
+	if l.Handshake < 0 {
+		return l, errors.New("limit Handshake is negative")
+	}
+	if l.Handshake == 0 {
+		l.Handshake = 10 * time.Second
+	}
+	return l, nil
+}
+
+func (c *Config) listen() []string {
+	if len(c.Listen) == 0 {
+		return []string{DefaultListen}
+	}
+	return c.Listen
+}
+
+func (c *Config) drain() time.Duration {
+	if c.Drain <= 0 {
+		return 10 * time.Second
+	}
+	return c.Drain
+}
+
+func (c *Config) logger() *slog.Logger {
+	if c.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return c.Logger
+}
+
+// stateDir returns the folder for what must survive a restart.
+func (c *Config) stateDir() (string, error) {
+	if c.StateDir != "" {
+		return c.StateDir, nil
+	}
+	if dirs := os.Getenv("STATE_DIRECTORY"); dirs != "" {
+		first, _, _ := strings.Cut(dirs, ":") // systemd.exec(5): one or more, colon-separated
+		return first, nil
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", fmt.Errorf("no place for the server's key (set -state): %w", err)
+	}
+	return filepath.Join(dir, "stuntd"), nil
+}

@@ -1,0 +1,161 @@
+package stuntd
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+)
+
+// Why a connection is refused. They reach nobody but the log: the client sees
+// a RST, which costs the server neither a packet more nor a TIME_WAIT.
+var (
+	errConns          = errors.New("connections in all")
+	errConnsSource    = errors.New("connections of one source")
+	errHalfOpen       = errors.New("half-open connections in all")
+	errHalfOpenSource = errors.New("half-open connections of one source")
+)
+
+// A door counts the connections inside and lets in those that are within the
+// limits. Its memory is bounded by them too: a source is forgotten when its
+// last connection leaves.
+//
+// A source is an IPv4 address or an IPv6 /64, which is what one subscriber
+// gets; a single IPv6 host could otherwise be 2^64 sources.
+type door struct {
+	limits Limits
+
+	mu      sync.Mutex // guards following
+	all     tally
+	sources map[netip.Prefix]tally
+}
+
+// tally counts connections; halfOpen are those of conns whose client has not
+// yet shown what it wants.
+type tally struct{ conns, halfOpen int }
+
+func (t tally) plus(conns, halfOpen int) tally {
+	return tally{t.conns + conns, t.halfOpen + halfOpen}
+}
+
+func newDoor(l Limits) *door {
+	return &door{limits: l, sources: make(map[netip.Prefix]tally)}
+}
+
+// admit lets nc in, half-open, or says which limit it is over; it then still
+// belongs to the caller.
+func (d *door) admit(nc net.Conn) (*conn, error) {
+	c := &conn{Conn: nc, door: d, source: source(nc.RemoteAddr()), halfOpen: true}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	of := d.sources[c.source]
+	// The source's own limits come first: who is over them should not be
+	// told, by the log, that the server is full.
+	switch {
+	case of.conns >= d.limits.ConnsPerSource:
+		return nil, errConnsSource
+	case of.halfOpen >= d.limits.HalfOpenPerSource:
+		return nil, errHalfOpenSource
+	case d.all.conns >= d.limits.Conns:
+		return nil, errConns
+	case d.all.halfOpen >= d.limits.HalfOpen:
+		return nil, errHalfOpen
+	}
+	d.count(c.source, 1, 1)
+	return c, nil
+}
+
+// count changes the tallies; d.mu is held.
+func (d *door) count(src netip.Prefix, conns, halfOpen int) {
+	d.all = d.all.plus(conns, halfOpen)
+	of := d.sources[src].plus(conns, halfOpen)
+	if of == (tally{}) {
+		delete(d.sources, src)
+		return
+	}
+	d.sources[src] = of
+}
+
+// inside returns how many connections are inside.
+func (d *door) inside() tally {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.all
+}
+
+// A conn is a connection that a door let in. Closing it gives its place back.
+// Like every protocol on this port it has one reader at a time.
+type conn struct {
+	net.Conn
+	door   *door
+	source netip.Prefix
+
+	// Owned by the reader: the byte that told the protocols apart, until it
+	// is read again.
+	first  byte
+	unread bool
+
+	halfOpen, gone bool // guarded by door.mu
+}
+
+// peek waits for the first byte, which the next Read returns again.
+func (c *conn) peek() (byte, error) {
+	var b [1]byte
+	if _, err := c.Conn.Read(b[:]); err != nil {
+		return 0, err
+	}
+	c.first, c.unread = b[0], true
+	return c.first, nil
+}
+
+// Read reads what the client sent, the first byte included.
+func (c *conn) Read(b []byte) (int, error) {
+	if c.unread && len(b) > 0 {
+		b[0], c.unread = c.first, false
+		return 1, nil // more may not have come yet: do not wait for it
+	}
+	return c.Conn.Read(b)
+}
+
+// settle ends the half-open state: the client has shown what it wants.
+func (c *conn) settle() {
+	c.door.mu.Lock()
+	defer c.door.mu.Unlock()
+	if c.halfOpen {
+		c.halfOpen = false
+		c.door.count(c.source, 0, -1)
+	}
+}
+
+// Close closes the connection and gives its place to another. Only the first
+// call does something.
+func (c *conn) Close() error {
+	c.settle()
+	c.door.mu.Lock()
+	gone := c.gone
+	if !gone {
+		c.gone = true
+		c.door.count(c.source, -1, 0)
+	}
+	c.door.mu.Unlock()
+	if gone {
+		return net.ErrClosed
+	}
+	return c.Conn.Close()
+}
+
+// source returns whom the limits per source count a as: an IPv4 address or an
+// IPv6 /64. Addresses of other kinds are one source together.
+func source(a net.Addr) netip.Prefix {
+	ta, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	ip := ta.AddrPort().Addr().Unmap()
+	bits := 64
+	if ip.Is4() {
+		bits = 32
+	}
+	p, _ := ip.Prefix(bits) // fails only for an invalid address, which is the zero Prefix
+	return p
+}

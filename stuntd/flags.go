@@ -1,0 +1,133 @@
+package stuntd
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+)
+
+// options are what the command line says beyond a Config.
+type options struct {
+	Config
+	level   slog.Level
+	format  logFormat
+	version bool
+}
+
+// list is a flag that may be given several times. The first use replaces what
+// it held before; commas separate the values of an environment variable.
+type list struct {
+	p   *[]string
+	set bool
+}
+
+func (l *list) String() string {
+	if l.p == nil {
+		return ""
+	}
+	return strings.Join(*l.p, ",")
+}
+
+func (l *list) Set(s string) error {
+	if !l.set {
+		*l.p, l.set = nil, true
+	}
+	for v := range strings.SplitSeq(s, ",") {
+		if v = strings.TrimSpace(v); v == "" {
+			return fmt.Errorf("an empty value")
+		}
+		*l.p = append(*l.p, v)
+	}
+	return nil
+}
+
+// logFormat is how log lines are written.
+type logFormat string
+
+const (
+	logText logFormat = "text"
+	logJSON logFormat = "json"
+)
+
+func (f *logFormat) String() string { return string(*f) }
+
+func (f *logFormat) Set(s string) error {
+	switch v := logFormat(s); v {
+	case logText, logJSON:
+		*f = v
+		return nil
+	}
+	return fmt.Errorf("neither text nor json")
+}
+
+// flagSet returns the flags of the program, which fill in o, with their
+// defaults. docs/server.md has the same table; a test compares the two.
+func (o *options) flagSet() *flag.FlagSet {
+	def, _ := Limits{}.withDefaults() // the zero value is never refused
+	o.Listen, o.format = []string{DefaultListen}, logText
+
+	fs := flag.NewFlagSet("stuntd", flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // parse returns the error; Main prints it in one line
+	fs.Var(&list{p: &o.Listen}, "listen", "TCP `address` to listen on; repeat it for more")
+	fs.Var(&list{p: &o.Public}, "public", "`host`[:port] that clients reach this server at; inside=outside, two IPs, for each address behind 1:1 NAT")
+	fs.StringVar(&o.CertFile, "tls-cert", "", "PEM `file` with the certificate chain; without one, a self-signed certificate is made and kept")
+	fs.StringVar(&o.KeyFile, "tls-key", "", "PEM `file` with the key of -tls-cert")
+	fs.StringVar(&o.StateDir, "state", "", "`directory` for the self-signed certificate's key (default $STATE_DIRECTORY, or stuntd in the user's configuration directory)")
+	fs.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` to log: debug, info, warn or error")
+	fs.Var(&o.format, "log-format", "`format` of the log on stderr: text or json")
+	fs.DurationVar(&o.Drain, "drain", o.Config.drain(), "how long sessions get to say goodbye at SIGTERM")
+	fs.BoolVar(&o.version, "version", false, "print the version and exit")
+
+	l := &o.Limits
+	fs.IntVar(&l.Conns, "max-conns", def.Conns, "connections in all")
+	fs.IntVar(&l.ConnsPerSource, "max-conns-per-source", def.ConnsPerSource, "connections of one IPv4 address or IPv6 /64")
+	fs.IntVar(&l.HalfOpen, "max-half-open", def.HalfOpen, "connections in all whose handshake is not finished")
+	fs.IntVar(&l.HalfOpenPerSource, "max-half-open-per-source", def.HalfOpenPerSource, "connections of one source whose handshake is not finished")
+	fs.DurationVar(&l.Handshake, "handshake-timeout", def.Handshake, "how long a client may take to finish its handshake")
+	fs.IntVar(&l.MessageRate, "max-message-rate", def.MessageRate, "messages per second of one session")
+	fs.IntVar(&l.IDsPerKey, "max-ids-per-key", def.IDsPerKey, "IDs that one key may hold")
+	fs.IntVar(&l.PendingDials, "max-pending-dials", def.PendingDials, "unanswered dials of one caller, and to one callee")
+	return fs
+}
+
+// envName is the environment variable that stands in for a flag.
+func envName(flag string) string {
+	return "STUNTD_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// parse reads the command line, and for the flags that are not on it the
+// environment. It returns [flag.ErrHelp] if asked for help.
+func (o *options) parse(args []string) (*flag.FlagSet, error) {
+	fs := o.flagSet()
+	if err := fs.Parse(args); err != nil {
+		return fs, err
+	}
+	if fs.NArg() > 0 {
+		return fs, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	var err error
+	fs.VisitAll(func(f *flag.Flag) {
+		v, ok := os.LookupEnv(envName(f.Name))
+		if !ok || given[f.Name] || err != nil {
+			return
+		}
+		if serr := fs.Set(f.Name, v); serr != nil {
+			err = fmt.Errorf("invalid value %q for $%s: %w", v, envName(f.Name), serr)
+		}
+	})
+	return fs, err
+}
+
+// newLogger returns the logger that the command line asks for.
+func (o *options) newLogger(w io.Writer) *slog.Logger {
+	ho := &slog.HandlerOptions{Level: o.level}
+	if o.format == logJSON {
+		return slog.New(slog.NewJSONHandler(w, ho))
+	}
+	return slog.New(slog.NewTextHandler(w, ho))
+}

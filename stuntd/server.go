@@ -1,0 +1,197 @@
+// Package stuntd is the server that stunt nodes meet at, as a program ([Main])
+// and for use in another ([Start]). On one TCP port it speaks STUN, to nodes
+// that ask what their NAT does, and TLS: sessions of nodes (ALPN "stunt/1",
+// package rendezvous) and HTTP (/healthz).
+//
+// This package is flags, limits and wiring; the protocols are in packages
+// rendezvous and probe.
+package stuntd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/gostunt/stunt/internal/sock"
+	"github.com/gostunt/stunt/probe"
+	"github.com/gostunt/stunt/rendezvous"
+)
+
+// A Server is a running server. All methods may be called from any goroutine.
+type Server struct {
+	log       *slog.Logger
+	address   string
+	listeners []*net.TCPListener
+	mux       *mux
+	meet      *rendezvous.Server
+	health    *health
+	stop      context.CancelFunc // ends everything that is not asked to leave first
+}
+
+// Start starts a server. Its listeners are open when Start returns, and were
+// opened on the calling goroutine. The caller ends it with [Server.Shutdown]
+// or [Server.Close].
+func Start(cfg Config) (_ *Server, err error) {
+	limits, err := cfg.Limits.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s := &Server{log: cfg.logger(), stop: stop}
+	defer func() {
+		if err != nil {
+			stop()
+			s.closeListeners()
+		}
+	}()
+	network := &sock.Net{Open: cfg.Open}
+	if err := s.listen(ctx, network, cfg.listen()); err != nil {
+		return nil, err
+	}
+	// After listening, so that of two servers that were started with the same
+	// state only the one that runs makes a key.
+	cert, watch, err := cfg.certificate(s.log)
+	if err != nil {
+		return nil, err
+	}
+	own, err := network.Prefixes()
+	if err != nil {
+		return nil, err
+	}
+	pub, err := parsePublic(cfg.Public, own)
+	if err != nil {
+		return nil, err
+	}
+	first, err := cert(nil)
+	if err != nil {
+		return nil, err
+	}
+	if s.address, err = pub.address(s.Addrs()[0], first, own); err != nil {
+		return nil, err
+	}
+	s.wire(network, pub, fitFiles(limits, s.log), &cfg)
+	s.mux.tls = serverTLS(cert)
+	if watch != nil {
+		s.mux.wg.Go(func() { watch(ctx) })
+	}
+	s.mux.wg.Go(s.health.run)
+	for _, ln := range s.listeners {
+		s.mux.run(ctx, ln)
+		s.log.Info("listening", "local", ln.Addr())
+	}
+	return s, nil
+}
+
+// listen opens the listeners, all or an error.
+func (s *Server) listen(ctx context.Context, network *sock.Net, addrs []string) error {
+	for _, addr := range addrs {
+		ln, err := network.ListenExclusive(ctx, addr)
+		if err != nil {
+			if sock.Classify(err) == sock.AddrInUse {
+				err = fmt.Errorf("%w (is another stuntd or STUN server running?)", err)
+			}
+			return err
+		}
+		s.listeners = append(s.listeners, ln)
+	}
+	return nil
+}
+
+// wire connects the protocols with the port.
+func (s *Server) wire(network *sock.Net, pub public, l Limits, cfg *Config) {
+	s.meet = &rendezvous.Server{
+		Logger: s.log,
+		Agent:  "stuntd " + version(),
+		Drain:  cfg.drain(),
+		Limits: rendezvous.Limits{
+			Handshakes:        -1, // ours are done before theirs begin
+			SessionsPerSource: max(1, l.ConnsPerSource*3/4),
+			IDsPerKey:         l.IDsPerKey,
+			PendingDials:      l.PendingDials,
+			MessageRate:       l.MessageRate,
+		},
+	}
+	stun := &probe.Server{
+		Alternates: s.Addrs(),
+		Public:     pub.outside,
+		Software:   "stuntd",
+		Net:        network,
+		Logger:     s.log,
+	}
+	s.health = newHealth(s.Addrs()[0], s.log)
+	s.mux = &mux{
+		door:    newDoor(l),
+		log:     s.log,
+		stun:    stun.ServeConn,
+		session: func(ctx context.Context, c *tls.Conn) { s.meet.ServeConn(ctx, c) }, // logs how it ended
+		web:     s.health.serve,
+	}
+}
+
+// Addrs returns what the server listens on, in the order of Config.Listen.
+func (s *Server) Addrs() []netip.AddrPort {
+	addrs := make([]netip.AddrPort, len(s.listeners))
+	for i, ln := range s.listeners {
+		addrs[i] = sock.AddrPort(ln.Addr())
+	}
+	return addrs
+}
+
+// Address returns the server's address as nodes take it, with the pin of its
+// certificate unless that can be verified by name.
+func (s *Server) Address() string { return s.address }
+
+// Shutdown stops listening, asks the sessions to leave and ends when all have,
+// or when Config.Drain or ctx is over. Nothing of the server runs when it
+// returns; the error is that of ctx if it came first. It may be called again.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.closeListeners()
+	s.log.Info("stopping", "sessions", s.meet.Sessions())
+	// STUN connections live until the sessions have left: they hold the
+	// mappings of dials that are under way.
+	err := s.meet.Shutdown(ctx)
+	s.stop()
+	s.health.close()
+	s.mux.wg.Wait()
+	s.log.Info("stopped")
+	return err
+}
+
+// Close ends the server at once.
+func (s *Server) Close() error {
+	s.stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func (s *Server) closeListeners() {
+	for _, ln := range s.listeners {
+		ln.Close()
+	}
+}
+
+// serverTLS returns the TLS of the port: sessions show a client certificate,
+// others are not asked for one.
+func serverTLS(cert getCertificate) *tls.Config {
+	session := rendezvous.ServerTLS(tls.Certificate{})
+	session.Certificates, session.GetCertificate = nil, cert
+	web := session.Clone()
+	web.ClientAuth, web.NextProtos = tls.NoClientCert, []string{protoHTTP}
+	both := web.Clone()
+	both.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.Contains(hello.SupportedProtos, protoSession) {
+			return session, nil
+		}
+		return web, nil
+	}
+	return both
+}
