@@ -1,0 +1,186 @@
+package rendezvous
+
+import (
+	"sync"
+	"time"
+)
+
+// settleTime is how long a dial is remembered after its answer, for a Cancel
+// to find its way and for both ends to report. A punch takes seconds.
+const settleTime = 30 * time.Second
+
+// dialTable holds the dials in progress. It decides, and leaves it to the
+// caller to tell anybody.
+type dialTable struct {
+	pendingOut int // unanswered dials of one caller
+	pendingIn  int // unanswered dials to one callee
+	open       int // dials of one caller, answered ones included
+
+	mu  sync.Mutex // guards following, every dial's state and every session's calls
+	all map[DialID]*dial
+}
+
+// A dial is one introduction of two sessions.
+type dial struct {
+	id       DialID
+	from, to *session
+	ask      bool // the callee was asked before anything was given away
+
+	// Guarded by the table's mu.
+	timer    *time.Timer // the answer is late, or everybody has had time to report
+	answered bool
+	canceled bool
+	reported [2]bool // by caller, by callee
+}
+
+// calls are the dials of one session; nil while it has none.
+type calls struct {
+	dials    map[DialID]*dial
+	out, in  int  // of these, unanswered
+	outgoing int  // of these, answered or not
+	gone     bool // the session has ended
+}
+
+// add begins a dial. late is called once when it was not answered within
+// patience; after the answer it is forgotten silently after settleTime.
+func (t *dialTable) add(d *dial, patience time.Duration, late func(*dial)) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	from, to := &d.from.calls, &d.to.calls
+	switch {
+	case from.gone || to.gone:
+		return errorf(CodeUnknownPeer, "no such peer")
+	case t.all[d.id] != nil:
+		return errorf(CodeBadMessage, "this dial id is in use")
+	case from.out >= t.pendingOut || from.outgoing >= t.open:
+		return errorf(CodeBusy, "%d dials of yours are in progress", from.outgoing)
+	case to.in >= t.pendingIn:
+		return errorf(CodeBusy, "the peer has too many dials to answer")
+	}
+	if t.all == nil {
+		t.all = make(map[DialID]*dial)
+	}
+	t.all[d.id] = d
+	from.keep(d)
+	to.keep(d)
+	from.out++
+	from.outgoing++
+	to.in++
+	d.timer = time.AfterFunc(patience, func() {
+		if t.timeUp(d) {
+			late(d)
+		}
+	})
+	return nil
+}
+
+func (c *calls) keep(d *dial) {
+	if c.dials == nil {
+		c.dials = make(map[DialID]*dial)
+	}
+	c.dials[d.id] = d
+}
+
+// timeUp forgets a dial and reports whether it was still waiting for an answer.
+func (t *dialTable) timeUp(d *dial) (late bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.all[d.id] != d {
+		return false
+	}
+	late = !d.answered && !d.canceled
+	t.forget(d)
+	return late
+}
+
+// forget removes a dial. Caller holds mu.
+func (t *dialTable) forget(d *dial) {
+	d.timer.Stop()
+	t.settle(d)
+	delete(t.all, d.id)
+	d.from.calls.outgoing--
+	for _, c := range []*calls{&d.from.calls, &d.to.calls} {
+		if delete(c.dials, d.id); len(c.dials) == 0 {
+			c.dials = nil
+		}
+	}
+}
+
+// settle takes a dial out of the unanswered ones. Caller holds mu.
+func (t *dialTable) settle(d *dial) {
+	if !d.answered && !d.canceled {
+		d.from.calls.out--
+		d.to.calls.in--
+	}
+}
+
+// answer records the callee's answer. It returns nil if by has no such dial to
+// answer: it was given up in the meantime, or never was.
+func (t *dialTable) answer(id DialID, by *session, accepted bool) *dial {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d := t.all[id]
+	if d == nil || d.to != by || d.answered || d.canceled {
+		return nil
+	}
+	if !accepted {
+		t.forget(d)
+		return d
+	}
+	t.settle(d)
+	d.answered = true
+	d.timer.Reset(settleTime)
+	return d
+}
+
+// cancel records that the caller has given the dial up. It stays for the
+// reports. It returns nil if there is nothing to tell the callee.
+func (t *dialTable) cancel(id DialID, by *session) *dial {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d := t.all[id]
+	if d == nil || d.from != by || d.canceled {
+		return nil
+	}
+	t.settle(d)
+	d.canceled = true
+	d.timer.Reset(settleTime)
+	return d
+}
+
+// report records that one end has told the outcome, once.
+func (t *dialTable) report(id DialID, by *session) (d *dial, byCaller bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d = t.all[id]
+	if d == nil || d.from != by && d.to != by {
+		return nil, false
+	}
+	side := 0
+	if d.to == by {
+		side = 1
+	}
+	if d.reported[side] {
+		return nil, false
+	}
+	d.reported[side] = true
+	if d.reported[0] && d.reported[1] {
+		t.forget(d)
+	}
+	return d, side == 0
+}
+
+// leave forgets the dials of a session that has ended and returns those whose
+// other end still waits for it. Answered ones need no server any more.
+func (t *dialTable) leave(s *session) (cut []*dial) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, d := range s.calls.dials {
+		if !d.answered && !d.canceled {
+			cut = append(cut, d)
+		}
+		t.forget(d)
+	}
+	s.calls.gone = true
+	return cut
+}

@@ -1,0 +1,221 @@
+package rendezvous
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// A directory knows who is where: names belong to keys, and a key's sessions
+// answer for them. It lives in memory and is rebuilt by the clients, which
+// register again wherever they come back.
+//
+// A name stays with its key for the hold time after the session that had it
+// has ended, so that nobody takes it from a node that is only reconnecting.
+type directory struct {
+	hold        time.Duration // ≤ 0: not at all
+	idsPerKey   int
+	sessPerKey  int
+	quietPeriod time.Duration // a session not heard for so long may be dead
+
+	mu    sync.Mutex        // guards following, and every session's dialable
+	names map[string]*claim // by name, never a fingerprint
+	keys  map[string]*owner // by fingerprint
+	held  []expiry          // in the order of their times, as hold is constant
+}
+
+// A claim binds a name to a key.
+type claim struct {
+	owner   string    // fingerprint
+	session *session  // nil while the name is only held
+	until   time.Time // end of the hold
+}
+
+// An owner is a key with something in the directory.
+type owner struct {
+	sessions []*session // the one to be dialled by fingerprint last
+	names    []string
+}
+
+type expiry struct {
+	name string
+	at   time.Time
+}
+
+// join adds a session of a key. One too many is refused, unless an old one has
+// missed its pings: that one is dropped from the directory and returned, and
+// the caller closes it.
+func (d *directory) join(s *session, now time.Time) (stale *session, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.expire(now)
+	o := d.keys[s.fingerprint]
+	if o == nil {
+		o = &owner{}
+	}
+	if len(o.sessions) >= d.sessPerKey {
+		stale = slices.MinFunc(o.sessions, func(a, b *session) int { return a.heardAt().Compare(b.heardAt()) })
+		if now.Sub(stale.heardAt()) < d.quietPeriod {
+			return nil, errorf(CodeLimit, "this key has %d sessions", len(o.sessions))
+		}
+		d.remove(o, stale, now)
+	}
+	o.sessions = slices.Insert(o.sessions, 0, s)
+	if d.keys == nil {
+		d.keys, d.names = make(map[string]*owner), make(map[string]*claim)
+	}
+	d.keys[s.fingerprint] = o // again, if the stale session was its last
+	return stale, nil
+}
+
+// leave removes a session; its names are held for its key. A session that was
+// removed before is no error.
+func (d *directory) leave(s *session, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if o := d.keys[s.fingerprint]; o != nil {
+		d.remove(o, s, now)
+		d.tidy(s.fingerprint, o)
+	}
+}
+
+// remove takes a session from its owner. Caller holds mu.
+func (d *directory) remove(o *owner, s *session, now time.Time) {
+	o.sessions = slices.DeleteFunc(o.sessions, func(x *session) bool { return x == s })
+	for _, name := range slices.Clone(o.names) {
+		c := d.names[name]
+		if c.session != s {
+			continue
+		}
+		if c.session = nil; d.hold <= 0 {
+			d.free(name, c)
+			continue
+		}
+		c.until = now.Add(d.hold)
+		d.held = append(d.held, expiry{name, c.until})
+	}
+}
+
+// register gives a name to a session, or only makes it dialable under its
+// fingerprint if id is that or empty. Another session of the same key that had
+// the name is returned: it has been replaced, and the caller tells it so.
+func (d *directory) register(s *session, id string, now time.Time) (replaced *session, err error) {
+	if id != "" {
+		if err := ValidID(id); err != nil {
+			return nil, err
+		}
+		if IsFingerprint(id) && id != s.fingerprint {
+			return nil, errorf(CodeBadID, "%s is the fingerprint of another key", id)
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.expire(now)
+	o := d.keys[s.fingerprint]
+	if o == nil || !slices.Contains(o.sessions, s) {
+		return nil, errorf(CodeReplaced, "this session has ended")
+	}
+	if id != "" && id != s.fingerprint {
+		if replaced, err = d.claim(o, s, id); err != nil {
+			return nil, err
+		}
+	}
+	// The newest to register is the one that the fingerprint reaches.
+	s.dialable = true
+	o.sessions = append(slices.DeleteFunc(o.sessions, func(x *session) bool { return x == s }), s)
+	return replaced, nil
+}
+
+// claim binds a name to s. Caller holds mu.
+func (d *directory) claim(o *owner, s *session, id string) (replaced *session, err error) {
+	c := d.names[id]
+	switch {
+	case c == nil && len(o.names) >= d.idsPerKey:
+		return nil, errorf(CodeLimit, "this key has %d ids", len(o.names))
+	case c == nil:
+		d.names[id] = &claim{owner: s.fingerprint, session: s}
+		o.names = append(o.names, id)
+		return nil, nil
+	case c.owner != s.fingerprint:
+		return nil, errorf(CodeIDTaken, "%q belongs to another key", id)
+	case c.session == s:
+		return nil, nil
+	}
+	replaced, c.session = c.session, s
+	return replaced, nil
+}
+
+// deregister gives a name up at once; it is free for anybody. An empty one, or
+// the fingerprint, makes the session undialable by its key.
+func (d *directory) deregister(s *session, id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if id == "" || id == s.fingerprint {
+		s.dialable = false
+	} else if c := d.names[id]; c != nil && c.session == s {
+		d.free(id, c)
+	}
+}
+
+// free forgets a name. Caller holds mu.
+func (d *directory) free(id string, c *claim) {
+	delete(d.names, id)
+	o := d.keys[c.owner]
+	o.names = slices.DeleteFunc(o.names, func(n string) bool { return n == id })
+	d.tidy(c.owner, o)
+}
+
+// tidy forgets a key that has nothing here. Caller holds mu.
+func (d *directory) tidy(fingerprint string, o *owner) {
+	if len(o.sessions) == 0 && len(o.names) == 0 {
+		delete(d.keys, fingerprint)
+	}
+}
+
+// expire frees the names whose hold is over. Each costs what it cost to hold
+// it, and nothing runs when nobody comes. Caller holds mu.
+func (d *directory) expire(now time.Time) {
+	for len(d.held) > 0 && !now.Before(d.held[0].at) {
+		e := d.held[0]
+		d.held = d.held[1:]
+		// The name may have come back, and even be held again, for longer.
+		if c := d.names[e.name]; c != nil && c.session == nil && c.until.Equal(e.at) {
+			d.free(e.name, c)
+		}
+	}
+}
+
+// find returns the session that a name or a fingerprint reaches, or nil.
+func (d *directory) find(id string) *session {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c := d.names[id]; c != nil {
+		return c.session
+	}
+	if o := d.keys[id]; o != nil {
+		for _, s := range slices.Backward(o.sessions) {
+			if s.dialable {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// ids returns the live names of a key in order, no more than an Offer holds.
+func (d *directory) ids(fingerprint string) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	o := d.keys[fingerprint]
+	if o == nil {
+		return nil
+	}
+	var live []string
+	for _, name := range o.names {
+		if d.names[name].session != nil {
+			live = append(live, name)
+		}
+	}
+	slices.Sort(live)
+	return live[:min(len(live), MaxIDs)]
+}

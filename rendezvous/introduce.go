@@ -1,0 +1,96 @@
+package rendezvous
+
+// dial introduces a caller to a peer: one message to each, at one moment.
+func (s *Server) dial(from *session, m *DialRequest) {
+	if err := s.introduce(from, m); err != nil {
+		e := asError(err)
+		e.DialID = m.DialID
+		from.tell(e)
+	}
+}
+
+func (s *Server) introduce(from *session, m *DialRequest) error {
+	if !from.dials.Allow() {
+		return errorf(CodeBusy, "too many dials per second")
+	}
+	to := s.directory.find(m.Peer)
+	switch to {
+	case nil:
+		return &Error{Code: CodeUnknownPeer}
+	case from:
+		return errorf(CodeSelf, "%s is this session", m.Peer)
+	}
+	info := to.info.Load()
+	ringing := &Ringing{DialID: m.DialID, Key: to.key}
+	if !info.Ask {
+		ringing.Candidates, ringing.Report = info.Candidates, info.Report
+	}
+	offer := &Offer{DialID: m.DialID, From: from.key, FromIDs: s.directory.ids(from.fingerprint),
+		To: m.Peer, Port: m.Port, Noise: m.Noise, Candidates: m.Candidates, Report: m.Report, Ask: info.Ask}
+
+	// Everything is encoded before anything is sent, so that between the two
+	// lies only the time to append to a queue: both ends fire on receipt, and
+	// what lies between is what their SYNs may miss each other by. The
+	// caller's is first, so that no answer can overtake it.
+	toCaller, err := encode(ringing)
+	if err != nil {
+		return err
+	}
+	toCallee, err := encode(offer)
+	if err != nil {
+		return err
+	}
+	d := &dial{id: m.DialID, from: from, to: to, ask: info.Ask}
+	if err := s.dials.add(d, span(s.Patience, defaultPatience), s.unanswered); err != nil {
+		return err
+	}
+	from.link.send(toCaller)
+	to.link.send(toCallee)
+	s.logger().Debug("dial", "peer", to.fingerprint, "remote", from.observed)
+	return nil
+}
+
+// unanswered ends a dial for which the callee's answer is late.
+func (s *Server) unanswered(d *dial) {
+	d.from.tell(&Error{Code: CodeTimeout, DialID: d.id})
+	d.to.tell(&cancel{DialID: d.id, Code: CodeTimeout})
+}
+
+// answer carries the callee's word to the caller. A callee that was asked
+// first fires on Go, which leaves at the moment at which the caller is told.
+func (s *Server) answer(by *session, m *Answer) {
+	if m.Code != CodeNone && !m.Code.byPeer() {
+		m.Code = CodeRefused // the rest are the server's to say
+	}
+	d := s.dials.answer(m.DialID, by, m.Code == CodeNone)
+	if d == nil {
+		return // too late: a Cancel is on its way to by
+	}
+	toCaller, err := encode(m)
+	if err != nil {
+		return // it was decoded with the same bounds
+	}
+	var toCallee []byte
+	if d.ask && m.Code == CodeNone {
+		if toCallee, err = encode(&goAhead{DialID: d.id}); err != nil {
+			return
+		}
+	}
+	d.from.link.send(toCaller)
+	if toCallee != nil {
+		by.link.send(toCallee)
+	}
+}
+
+func (s *Server) outcome(by *session, m *Outcome) {
+	d, byCaller := s.dials.report(m.DialID, by)
+	if d == nil {
+		return
+	}
+	if byCaller {
+		s.tally.add(m.Method, m.OK)
+	}
+	if s.OnOutcome != nil {
+		s.OnOutcome(Verdict{Caller: d.from.key, Callee: d.to.key, ByCaller: byCaller, Outcome: *m})
+	}
+}

@@ -1,0 +1,55 @@
+package rendezvous
+
+import (
+	"math"
+
+	"golang.org/x/time/rate"
+)
+
+// Limits bound what a stranger can take from a Server. In every field zero is
+// the default and a negative value is no limit.
+type Limits struct {
+	Handshakes        int // connections that have not said Hello yet; default 512
+	SessionsPerSource int // connections per IPv4 address or IPv6 /64; default 256
+	SessionsPerKey    int // sessions of one key at a time; default 16
+	IDsPerKey         int // names of one key, held ones included; default 32
+	PendingDials      int // unanswered dials, of one caller and to one callee; default 256
+
+	// DialRate is how many dials a session may begin per second, in bursts of
+	// up to four times as many; more are refused with CodeBusy. Default 100.
+	DialRate int
+	// MessageRate is how many messages per second are read from a session, in
+	// bursts of up to four times as many. More wait in the sender's own
+	// buffers. Default 500.
+	MessageRate int
+}
+
+func (l Limits) handshakes() int        { return limit(l.Handshakes, 512) }
+func (l Limits) sessionsPerSource() int { return limit(l.SessionsPerSource, 256) }
+func (l Limits) sessionsPerKey() int    { return limit(l.SessionsPerKey, 16) }
+func (l Limits) idsPerKey() int         { return limit(l.IDsPerKey, 32) }
+func (l Limits) pendingDials() int      { return limit(l.PendingDials, 256) }
+
+// openDials counts answered dials too, until both ends have reported or
+// settleTime is over. Honest callers report; this is for the others.
+func (l Limits) openDials() int { return limit(8*l.PendingDials, 8*256) }
+
+func (l Limits) dials() *rate.Limiter    { return limiter(limit(l.DialRate, 100)) }
+func (l Limits) messages() *rate.Limiter { return limiter(limit(l.MessageRate, 500)) }
+
+func limit(n, byDefault int) int {
+	switch {
+	case n < 0:
+		return math.MaxInt
+	case n == 0:
+		return byDefault
+	}
+	return n
+}
+
+func limiter(perSecond int) *rate.Limiter {
+	if perSecond == math.MaxInt {
+		return rate.NewLimiter(rate.Inf, 0)
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), 4*perSecond)
+}

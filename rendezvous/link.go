@@ -1,0 +1,216 @@
+package rendezvous
+
+import (
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// maxQueue bounds what waits to be written to one peer: a few dozen of
+	// the largest messages. Who reads slower than that is cut.
+	maxQueue = 256 << 10
+
+	// writeTimeout is for one batch of frames, which fits in any socket
+	// buffer: the peer's kernel has not acknowledged for so long.
+	writeTimeout = 10 * time.Second
+
+	// lingerTime and lingerBytes bound what is read and thrown away after the
+	// last word. Closing with unread data would send a RST, and some systems
+	// drop what they have received when one comes.
+	lingerTime  = 2 * time.Second
+	lingerBytes = 64 << 10
+)
+
+var errSlow = errors.New("the peer reads too slowly")
+
+// A link is one end of a session: a connection with an outgoing queue, so that
+// no one ever waits for a peer to read. A goroutine writes while there is
+// something to write; an idle link has none. Its methods may be called from
+// everywhere, but reading belongs to the one goroutine that runs the session.
+type link struct {
+	conn net.Conn // TLS
+	raw  net.Conn // what conn runs over, closed without waiting for conn's writes
+
+	writers sync.WaitGroup
+
+	mu        sync.Mutex // guards following
+	out       []byte     // frames not yet given to the writer
+	writing   bool
+	finishing bool  // nothing more is taken; out is the last to be written
+	why       error // the reason given to hangUp
+	err       error // why the link was closed
+}
+
+func newLink(conn, raw net.Conn) *link { return &link{conn: conn, raw: raw} }
+
+// send queues whole frames and returns at once. What cannot be written any
+// more is dropped: the session's reader sees the end of the link.
+func (l *link) send(frames []byte) {
+	l.mu.Lock()
+	switch {
+	case l.err != nil || l.finishing:
+		l.mu.Unlock()
+		return
+	case len(l.out)+len(frames) > maxQueue:
+		l.mu.Unlock()
+		l.close(errSlow)
+		return
+	}
+	l.queue(frames)
+	l.mu.Unlock()
+}
+
+// queue appends frames and sees to it that they are written. Caller holds mu.
+func (l *link) queue(frames []byte) {
+	if l.out == nil {
+		l.out = slices.Clip(frames) // the usual case: no copy, and no append into it
+	} else {
+		l.out = append(l.out, frames...)
+	}
+	if !l.writing {
+		l.writing = true
+		l.writers.Go(l.write)
+	}
+}
+
+// write writes the queue until it is empty. It ends by itself, at the latest
+// when the link is closed; wait and flush wait for it.
+func (l *link) write() {
+	for {
+		l.mu.Lock()
+		batch, last := l.out, l.finishing
+		if l.out = nil; batch == nil || l.err != nil {
+			l.writing = false
+			l.mu.Unlock()
+			return
+		}
+		patience := writeTimeout
+		if last {
+			patience = lingerTime
+		}
+		l.conn.SetWriteDeadline(time.Now().Add(patience)) // does not block
+		l.mu.Unlock()
+		if _, err := l.conn.Write(batch); err != nil {
+			l.close(err)
+		} else if last {
+			closeWrite(l.conn)
+		}
+	}
+}
+
+// finish queues a last word, after which nothing is sent and little is read.
+func (l *link) finish(last message) {
+	frame, err := encode(last)
+	if err != nil {
+		l.close(err)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil && !l.finishing {
+		l.queue(frame)
+		l.seal()
+		l.conn.SetReadDeadline(time.Now().Add(lingerTime))
+	}
+}
+
+// flush takes no more frames and waits until those queued are written, for no
+// longer than lingerTime.
+func (l *link) flush() {
+	l.mu.Lock()
+	l.seal()
+	l.mu.Unlock()
+	l.writers.Wait()
+}
+
+// hangUp ends the reading, lets nothing more into the queue and does not wait.
+// What is queued is written; flush and close follow on the reader's goroutine.
+func (l *link) hangUp(reason error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.why == nil {
+		l.why = reason
+	}
+	l.seal()
+	l.conn.SetReadDeadline(time.Unix(1, 0)) // long over; does not block
+}
+
+// seal lets nothing more into the queue. Caller holds mu.
+func (l *link) seal() {
+	l.finishing = true
+	if l.writing {
+		l.conn.SetWriteDeadline(time.Now().Add(lingerTime))
+	}
+}
+
+// finished reports whether finish was called.
+func (l *link) finished() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.finishing
+}
+
+// linger reads, after finish, until the peer has closed or time is up.
+func (l *link) linger() {
+	io.Copy(io.Discard, io.LimitReader(l.conn, lingerBytes))
+}
+
+// expect sets the time by which the next read must be done, d from now; zero
+// is never. A finishing link keeps its own.
+func (l *link) expect(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.finishing {
+		return
+	}
+	var t time.Time
+	if d > 0 {
+		t = time.Now().Add(d)
+	}
+	l.conn.SetReadDeadline(t) // does not block
+}
+
+// close ends the link at once. The first reason given is kept.
+func (l *link) close(reason error) {
+	l.mu.Lock()
+	if l.err == nil {
+		l.err = reason
+	}
+	l.mu.Unlock()
+	l.raw.Close()
+}
+
+// reason returns why this end has ended the link, or err if it has not.
+func (l *link) reason(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.why != nil:
+		return l.why
+	case l.err != nil:
+		return l.err
+	}
+	return err
+}
+
+// wait returns when no goroutine of the link is left; call it after close.
+func (l *link) wait() { l.writers.Wait() }
+
+// abort makes a later close of conn send a RST. The closer of a TCP connection
+// otherwise keeps its tuple in TIME_WAIT for a minute, in which the same port
+// cannot connect to the same server again.
+func abort(conn net.Conn) {
+	if c, ok := conn.(interface{ SetLinger(int) error }); ok {
+		c.SetLinger(0)
+	}
+}
+
+func closeWrite(conn net.Conn) {
+	if c, ok := conn.(interface{ CloseWrite() error }); ok {
+		c.CloseWrite()
+	}
+}

@@ -1,0 +1,240 @@
+package rendezvous
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const defaultPatience = 10 * time.Second
+
+// A Server introduces nodes to each other. The zero value is ready for use; do
+// not copy one, and set its fields before the first connection. All methods may
+// be called at any time from any goroutine.
+type Server struct {
+	Logger    *slog.Logger  // nil is silent
+	Agent     string        // told to clients; may be empty
+	Keepalive time.Duration // clients ping this often, and are gone after 2.5 times that in silence; 0: 25 s
+	Hold      time.Duration // how long a name stays with its key after its session ended; 0: 1 min, negative: not at all
+	Patience  time.Duration // how long a peer may take to answer an Offer; 0: 10 s
+	Greeting  time.Duration // from the accepted connection to its Hello; 0: 10 s
+	Drain     time.Duration // over which Shutdown spreads the clients' return; 0: 5 s
+	Limits    Limits
+
+	// Admit, if not nil, is asked about every key before its session begins.
+	// Its error is told to the client as CodeNotAllowed, which is final for it.
+	Admit func(key ed25519.PublicKey, from netip.AddrPort) error
+
+	// OnOutcome, if not nil, sees what became of each dial, once from either
+	// end. It is called from the session's goroutine and must not block.
+	OnOutcome func(Verdict)
+
+	Now func() time.Time // for the hold time; nil: time.Now
+
+	start     sync.Once
+	door      door
+	directory directory
+	dials     dialTable
+	tally     tally
+}
+
+// A Verdict is one end's report of a dial between two keys.
+type Verdict struct {
+	Caller, Callee ed25519.PublicKey
+	ByCaller       bool
+	Outcome        Outcome
+}
+
+func (s *Server) setUp() {
+	s.start.Do(func() {
+		s.door.handshakes, s.door.perSource = s.Limits.handshakes(), s.Limits.sessionsPerSource()
+		s.directory.hold = span(s.Hold, time.Minute)
+		s.directory.idsPerKey, s.directory.sessPerKey = s.Limits.idsPerKey(), s.Limits.sessionsPerKey()
+		s.directory.quietPeriod = s.keepalive() * 5 / 4 // one ping missed, with room for jitter
+		s.dials.pendingOut, s.dials.pendingIn = s.Limits.pendingDials(), s.Limits.pendingDials()
+		s.dials.open = s.Limits.openDials()
+	})
+}
+
+func span(d, byDefault time.Duration) time.Duration {
+	if d == 0 {
+		return byDefault
+	}
+	return d
+}
+
+func (s *Server) keepalive() time.Duration { return span(s.Keepalive, 25*time.Second) }
+func (s *Server) logger() *slog.Logger     { return orSilent(s.Logger) }
+
+func (s *Server) now() time.Time {
+	if s.Now != nil {
+		return s.Now()
+	}
+	return time.Now()
+}
+
+func orSilent(l *slog.Logger) *slog.Logger {
+	if l == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return l
+}
+
+// ServeConn runs one session on conn, a connection accepted with [ServerTLS],
+// handshake done or not, and returns when it is over, with the reason. It owns
+// conn and closes it. Cancelling ctx ends the session at once. An idle session
+// has no goroutine but the caller's, and no buffer but those of crypto/tls.
+func (s *Server) ServeConn(ctx context.Context, conn *tls.Conn) error {
+	s.setUp()
+	l := newLink(conn, conn.NetConn())
+	defer l.wait()
+	defer conn.NetConn().Close()
+	from := addrPort(conn.RemoteAddr())
+	full, err := s.door.enter(sourceOf(from.Addr()), l)
+	if err != nil {
+		return err
+	}
+	defer s.door.leave(sourceOf(from.Addr()), l)
+	defer context.AfterFunc(ctx, func() { l.close(context.Cause(ctx)) })()
+
+	conn.SetReadDeadline(time.Now().Add(span(s.Greeting, 10*time.Second)))
+	conn.SetWriteDeadline(time.Now().Add(span(s.Greeting, 10*time.Second)))
+	sess, err := s.greet(l, from, full)
+	if in := s.door.greeted(l, sess); err == nil && !in {
+		err = errorf(CodeShuttingDown, "come back in %v", s.drain())
+	}
+	if err == nil {
+		err = s.admit(sess)
+	}
+	if err != nil {
+		s.refuse(l, from, err)
+		return l.reason(err)
+	}
+	err = l.reason(sess.run(ctx))
+	s.dismiss(sess, err)
+	return err
+}
+
+// greet takes the connection to its Hello and makes a session of it.
+func (s *Server) greet(l *link, from netip.AddrPort, full bool) (*session, error) {
+	conn := l.conn.(*tls.Conn)
+	if err := conn.Handshake(); err != nil { // bounded by the deadlines just set
+		return nil, err
+	}
+	if full {
+		return nil, errorf(CodeLimit, "too many connections from your address")
+	}
+	key, err := clientKey(conn.ConnectionState())
+	if err != nil {
+		return nil, err
+	}
+	first, err := readMessage(conn, func() {})
+	if err != nil {
+		return nil, err
+	}
+	h, ok := first.(*hello)
+	if !ok {
+		return nil, errorf(CodeBadMessage, "the first message is not a hello")
+	}
+	version, err := negotiate(h.Min, h.Max)
+	if err != nil {
+		return nil, err
+	}
+	if s.Admit != nil {
+		if err := s.Admit(key, from); err != nil {
+			return nil, errorf(CodeNotAllowed, "%v", err)
+		}
+	}
+	return newSession(s, l, key, from, version), nil
+}
+
+// negotiate returns the highest version that both ends speak.
+func negotiate(lowest, highest uint16) (uint16, error) {
+	version := min(highest, MaxVersion)
+	if version < max(lowest, MinVersion) {
+		return 0, errorf(CodeVersion, "the client speaks %d to %d, the server %d to %d",
+			lowest, highest, MinVersion, MaxVersion)
+	}
+	return version, nil
+}
+
+// admit enters the session in the directory and welcomes it.
+func (s *Server) admit(sess *session) error {
+	stale, err := s.directory.join(sess, s.now())
+	if err != nil {
+		return err
+	}
+	if stale != nil {
+		stale.link.close(errorf(CodeReplaced, "it missed its keepalive and another session came"))
+	}
+	sess.tell(&Welcome{Version: sess.version, Observed: sess.observed, Keepalive: s.keepalive(), Agent: clip(s.Agent, MaxText)})
+	s.logger().Info("session began", "peer", sess.fingerprint, "remote", sess.observed)
+	return nil
+}
+
+// refuse tells the client why there is no session, if it got as far as to hear it.
+func (s *Server) refuse(l *link, from netip.AddrPort, err error) {
+	s.logger().Info("session refused", "remote", from, "err", err)
+	if e, ok := errors.AsType[*Error](err); ok {
+		l.finish(e)
+		l.linger()
+	}
+}
+
+// dismiss takes an ended session out of everything, and tells those who wait
+// for it.
+func (s *Server) dismiss(sess *session, reason error) {
+	s.directory.leave(sess, s.now())
+	for _, d := range s.dials.leave(sess) {
+		if d.from == sess {
+			d.to.tell(&cancel{DialID: d.id, Code: CodePeerGone})
+		} else {
+			d.from.tell(&Error{Code: CodePeerGone, DialID: d.id})
+		}
+	}
+	s.logger().Info("session ended", "peer", sess.fingerprint, "remote", sess.observed, "err", reason)
+}
+
+func (s *Server) drain() time.Duration { return span(s.Drain, 5*time.Second) }
+
+// Shutdown asks all clients to leave, spread over the Drain time, in which
+// sessions go on as before but no new one begins. It returns when all have
+// left, and cuts those that have not when Drain or ctx is over; the error is
+// then that of ctx, or nil. Close the listeners first. The server cannot be
+// used again.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.setUp()
+	there, empty := s.door.drain()
+	for _, sess := range there {
+		if sess != nil {
+			sess.tell(&bye{After: s.drain()})
+		}
+	}
+	timer := time.NewTimer(s.drain() + lingerTime)
+	defer timer.Stop()
+	var err error
+	select {
+	case <-empty:
+		return nil
+	case <-timer.C:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	there, _ = s.door.drain()
+	for l := range there {
+		l.close(CodeShuttingDown)
+	}
+	<-empty
+	return err
+}
+
+// Sessions returns how many sessions there are.
+func (s *Server) Sessions() int { return s.door.count() }
+
+// Outcomes returns how the dials of this server ended, as their callers say.
+func (s *Server) Outcomes() []OutcomeCount { return s.tally.counts() }

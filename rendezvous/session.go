@@ -1,0 +1,156 @@
+package rendezvous
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// frameTime is how long a peer may take over one frame once it has begun.
+const frameTime = 10 * time.Second
+
+// A session is the server's side of one client's connection.
+type session struct {
+	server      *Server
+	link        *link
+	key         ed25519.PublicKey
+	fingerprint string
+	observed    netip.AddrPort
+	since       time.Time
+	version     uint16
+
+	info  atomic.Pointer[Info] // never nil; the Info is not changed
+	heard atomic.Int64         // when the last message came, in Unix ns
+
+	dialable bool  // guarded by the directory's mu
+	calls    calls // guarded by the dialTable's mu
+
+	// Owned by run:
+	messages *rate.Limiter
+	dials    *rate.Limiter
+}
+
+func newSession(s *Server, l *link, key ed25519.PublicKey, from netip.AddrPort, version uint16) *session {
+	sess := &session{server: s, link: l, key: key, fingerprint: Fingerprint(key), observed: from, version: version,
+		since: s.now(), messages: s.Limits.messages(), dials: s.Limits.dials()}
+	sess.info.Store(&Info{})
+	sess.heard.Store(sess.since.UnixNano())
+	return sess
+}
+
+func (s *session) heardAt() time.Time { return time.Unix(0, s.heard.Load()) }
+
+// tell queues a message to the client and never waits.
+func (s *session) tell(m message) {
+	frame, err := encode(m)
+	if err != nil { // a bound that the other end's message had passed
+		s.server.logger().Warn("message not sent", "peer", s.fingerprint, "err", err)
+		return
+	}
+	s.link.send(frame)
+}
+
+// run reads and serves messages until the session ends.
+func (s *session) run(ctx context.Context) error {
+	silence := s.server.keepalive() * 5 / 2
+	for {
+		s.link.expect(silence)
+		m, err := readMessage(s.link.conn, func() { s.link.expect(frameTime) })
+		if s.link.finished() {
+			s.link.linger()
+			return s.link.reason(net.ErrClosed)
+		}
+		if err == nil {
+			s.heard.Store(s.server.now().UnixNano())
+			// Not reading is the answer to a flood: it fills the sender's buffers.
+			if err = s.messages.Wait(ctx); err == nil {
+				err = s.serve(m)
+			}
+		}
+		if e, ok := errors.AsType[*Error](err); ok {
+			s.link.finish(e)
+			s.link.linger()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// serve handles one message. An error ends the session.
+func (s *session) serve(m message) error {
+	srv := s.server
+	switch m := m.(type) {
+	case *ping:
+		s.tell(&pong{})
+	case *Info:
+		s.info.Store(m)
+	case *register:
+		s.register(m)
+	case *deregister:
+		srv.directory.deregister(s, m.ID)
+		s.tell(&deregistered{Ref: m.Ref})
+	case *lookup:
+		s.lookup(m)
+	case *DialRequest:
+		srv.dial(s, m)
+	case *Answer:
+		srv.answer(s, m)
+	case *cancel:
+		if d := srv.dials.cancel(m.DialID, s); d != nil {
+			d.to.tell(&cancel{DialID: d.id, Code: CodeCanceled})
+		}
+	case *Outcome:
+		srv.outcome(s, m)
+	case *unknown:
+	default:
+		return errorf(CodeBadMessage, "a client does not send this (kind %d)", m.kind())
+	}
+	return nil
+}
+
+func (s *session) register(m *register) {
+	old, err := s.server.directory.register(s, m.ID, s.server.now())
+	if err != nil {
+		e := asError(err)
+		e.Ref, e.ID = m.Ref, m.ID
+		s.tell(e)
+		return
+	}
+	if old != nil {
+		e := errorf(CodeReplaced, "a newer session of this key took %q", m.ID)
+		e.ID = m.ID
+		old.link.finish(e)
+	}
+	s.tell(&registered{Ref: m.Ref, ID: m.ID})
+}
+
+// lookup says that a peer is there. One that is not, and one that never was,
+// are the same.
+func (s *session) lookup(m *lookup) {
+	peer := s.server.directory.find(m.ID)
+	if peer == nil {
+		s.tell(&Error{Code: CodeUnknownPeer, Ref: m.Ref})
+		return
+	}
+	p := &Presence{Ref: m.Ref, ID: m.ID, Key: peer.key, Since: peer.since}
+	if info := peer.info.Load(); !info.Ask {
+		p.Report = info.Report
+	}
+	s.tell(p)
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}
