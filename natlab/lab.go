@@ -71,8 +71,9 @@ func (l *Lab) Close() error {
 	running, devices := l.running, l.devices
 	l.running, l.devices = nil, nil
 	l.mu.Unlock()
+	err := l.trace.end()
 	if !first {
-		return l.trace.err()
+		return err
 	}
 	for c := range running {
 		c.stop()
@@ -85,7 +86,7 @@ func (l *Lab) Close() error {
 	for _, d := range devices {
 		d.ns.close()
 	}
-	return l.trace.err()
+	return err
 }
 
 // RTT returns the sum of the delays configured on the way from a to b and

@@ -2,7 +2,6 @@ package natlab
 
 import (
 	"io"
-	"net"
 	"testing"
 	"time"
 
@@ -19,7 +18,7 @@ func BenchmarkTCP(b *testing.B) {
 			na := lab.NAT("nat-a", nil, nat.Config{}, Link{Delay: delay})
 			nb := lab.NAT("nat-b", nil, nat.Config{}, Link{Delay: delay})
 			alice, bob := lab.Host("alice", na, Link{}), lab.Host("bob", nb, Link{})
-			c, s := punch(b, alice, bob, na, nb)
+			c, s := open(b, alice, bob, public(na), public(nb))
 			const chunk = 1 << 20
 			b.SetBytes(chunk)
 			b.ResetTimer()
@@ -36,5 +35,3 @@ func BenchmarkTCP(b *testing.B) {
 		})
 	}
 }
-
-var _ net.Conn

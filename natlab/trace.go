@@ -30,7 +30,8 @@ type trace struct {
 	pcap  io.Writer  // may be nil
 	first error      // of a writer, which is not written to again
 	tail  [tailLines]entry
-	n     int // entries so far
+	n     int  // entries so far
+	ended bool // what happens while the lab is taken down is not of interest
 }
 
 // entry is one packet at one point.
@@ -54,6 +55,9 @@ func newTrace(text, pcap io.Writer, now func() time.Duration) *trace {
 func (t *trace) record(place, what string, b []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.ended {
+		return
+	}
 	e := &t.tail[t.n%tailLines]
 	t.n++
 	e.at, e.place, e.what, e.length = t.now(), place, what, len(b)
@@ -70,7 +74,7 @@ func (t *trace) capture(b []byte) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.pcap != nil {
+	if t.pcap != nil && !t.ended {
 		t.write(&t.pcap, append(pcapRecord(time.Now(), len(b)), b...))
 	}
 }
@@ -85,9 +89,11 @@ func (t *trace) write(w *io.Writer, b []byte) {
 	}
 }
 
-func (t *trace) err() error {
+// end ends the trace and returns the first error of its writers.
+func (t *trace) end() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.ended = true
 	return t.first
 }
 
@@ -123,6 +129,8 @@ func describe(header []byte, length int) string {
 	switch {
 	case proto == protoTCP && len(b) >= 20:
 		return endpoints(src, dst, b) + describeTCP(b, length)
+	case proto == protoTCP && len(b) >= 4: // quoted by an ICMP error
+		return endpoints(src, dst, b) + " TCP"
 	case proto == protoUDP && len(b) >= 8:
 		return fmt.Sprintf("%s UDP len %d", endpoints(src, dst, b), length-8)
 	case quoted(proto, b) != nil:
