@@ -16,7 +16,7 @@ const (
 	Reversed Method = "reversed"          // we are not, and the other end connected to us
 	LAN      Method = "lan"               // both share a network
 	Hairpin  Method = "hairpin"           // both share a NAT that loops packets back
-	SimOpen  Method = "simultaneous open" // a hole in each NAT or firewall, opened by crossing SYNs
+	SimOpen  Method = "simultaneous-open" // a hole in each NAT or firewall, opened by crossing SYNs
 )
 
 // Side is what is known of one end of a dial.

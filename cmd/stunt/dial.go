@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/gostunt/stunt"
+)
+
+// runDial connects stdin and stdout to a peer, or every connection to a local
+// port to one of its own.
+func runDial(ctx context.Context, e *env, args []string) error {
+	f := newFlags(e, "dial")
+	nf := f.node()
+	local := f.String("local", "", "`host:port` to listen on; each connection there is passed to the peer")
+	timeout := f.Duration("timeout", 30*time.Second, "give up a dial after this `time`")
+	rest, err := f.parse(args, 1, 1)
+	if err != nil {
+		return err
+	}
+	addr, err := stunt.ParseAddr(rest[0])
+	if err != nil {
+		return f.wrong("%v", err)
+	}
+	c, err := nf.config(f)
+	if err != nil {
+		return err
+	}
+	n := &stunt.Node{Config: c}
+	defer n.Close()
+	dial := func() (*stunt.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, *timeout)
+		defer cancel()
+		conn, err := n.Dial(ctx, "tcp", addr.String())
+		if err == nil && (nf.verbose || *local != "") {
+			fmt.Fprintf(e.err, "%v: connected, %v\n", conn.Peer(), conn.Path())
+		}
+		return conn, err
+	}
+	if *local == "" {
+		return dialStdio(ctx, e, dial)
+	}
+	ln, err := net.Listen("tcp", *local)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.err, "listening on %v, passing to %v\n", ln.Addr(), addr)
+	return forward(ctx, e, ln, dial)
+}
+
+// forward passes every connection that ln accepts to a dial of its own.
+func forward(ctx context.Context, e *env, ln net.Listener, dial func() (*stunt.Conn, error)) error {
+	defer ln.Close()
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	for {
+		c, err := ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		go func() { // ends with its connection, or the process
+			defer c.Close()
+			peer, err := dial()
+			if err != nil {
+				fmt.Fprintln(e.err, err)
+				return
+			}
+			defer peer.Close()
+			join(peer, c.(*net.TCPConn))
+		}()
+	}
+}
+
+// dialStdio is what ssh's ProxyCommand wants: it ends when the peer has closed,
+// and tells the peer when stdin is at its end.
+func dialStdio(ctx context.Context, e *env, dial func() (*stunt.Conn, error)) error {
+	peer, err := dial()
+	if err != nil {
+		return err
+	}
+	defer peer.Close()
+	defer context.AfterFunc(ctx, func() { peer.Close() })()
+	go func() { // a read of stdin can't be cut short: this one ends with the process
+		io.Copy(peer, e.in)
+		peer.CloseWrite()
+	}()
+	_, err = io.Copy(e.out, peer)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// halfCloser is a connection that can end one direction.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// join copies both ways until both have ended, passing each end on by itself.
+// It returns the bytes that went from a to b and from b to a.
+func join(a, b halfCloser) (ab, ba int64) {
+	done := make(chan struct{})
+	go func() { // ends when a does; join waits
+		defer close(done)
+		ab = flow(b, a)
+	}()
+	ba = flow(a, b)
+	<-done
+	return ab, ba
+}
+
+// flow copies until src ends. After an error there is no end to pass on: both
+// connections are over.
+func flow(dst, src halfCloser) int64 {
+	n, err := io.Copy(dst, src)
+	if err == nil {
+		err = dst.CloseWrite()
+	}
+	if err != nil {
+		src.Close()
+		dst.Close()
+	}
+	return n
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/gostunt/stunt"
+)
+
+// runListen makes a TCP service that this machine can reach, reachable for
+// peers under an ID.
+func runListen(ctx context.Context, e *env, args []string) error {
+	f := newFlags(e, "listen")
+	nf := f.node()
+	to := f.String("to", "", "`host:port` of the service that connections are passed to")
+	var allow list
+	f.Var(&allow, "allow", "`fingerprint` or name of a peer that may connect, repeated; default: everybody who knows the ID")
+	rest, err := f.parse(args, 1, 1)
+	if err != nil {
+		return err
+	}
+	if *to == "" {
+		return f.wrong("where to? set --to host:port")
+	}
+	if _, _, err := net.SplitHostPort(*to); err != nil {
+		return f.wrong("--to: %v", err)
+	}
+	addr, err := stunt.ParseAddr(rest[0])
+	if err != nil {
+		return f.wrong("%v", err)
+	}
+	c, err := nf.config(f)
+	if err != nil {
+		return err
+	}
+	c.ID = addr.ID
+	if len(allow) > 0 {
+		c.Allow = allowOnly(allow)
+	}
+	n := &stunt.Node{Config: c}
+	defer n.Close()
+	ln, err := n.Listen(ctx, addr.Port)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.err, "listening as %v, passing to %s\n", ln.Addr(), *to)
+	fmt.Fprintf(e.err, "connect with:  stunt dial %v --server '%s'\n", ln.Addr(), c.Server)
+	fmt.Fprintf(e.err, "or, trusting no server, with the ID:  %s\n", stunt.Fingerprint(n.Key()))
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	for {
+		conn, err := ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		go pass(ctx, e, conn.(*stunt.Conn), *to) // ends with its connection, or the process
+	}
+}
+
+// allowOnly admits peers by fingerprint, or by the name that the server
+// vouches for.
+func allowOnly(who []string) func(context.Context, stunt.Peer) error {
+	return func(_ context.Context, p stunt.Peer) error {
+		if slices.Contains(who, p.Fingerprint()) || p.ID != "" && slices.Contains(who, p.ID) {
+			return nil
+		}
+		return errors.New("not on the list")
+	}
+}
+
+// pass connects a peer with the local service.
+func pass(ctx context.Context, e *env, peer *stunt.Conn, to string) {
+	defer peer.Close()
+	d := net.Dialer{Timeout: 10 * time.Second}
+	service, err := d.DialContext(ctx, "tcp", to)
+	if err != nil {
+		fmt.Fprintf(e.err, "%v: %v\n", peer.Peer(), err)
+		return
+	}
+	defer service.Close()
+	fmt.Fprintf(e.err, "%v: connected, %v\n", peer.Peer(), peer.Path())
+	began := time.Now()
+	in, out := join(peer, service.(*net.TCPConn))
+	fmt.Fprintf(e.err, "%v: closed after %v, %d bytes in, %d out\n", peer.Peer(), time.Since(began).Round(time.Millisecond), in, out)
+}

@@ -1,0 +1,117 @@
+package stunt
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"log/slog"
+	"time"
+
+	"github.com/gostunt/stunt/internal/punch"
+	"github.com/gostunt/stunt/internal/secure"
+)
+
+// Config is what a node needs to know. Only Server is required; a node that
+// listens under a name needs ID as well. Fields must not change once the node
+// is in use.
+type Config struct {
+	// Server is where peers meet: host[:port][#sha256:pin], or several of these
+	// separated by commas, of which any that answers is used. The port defaults
+	// to 3478. A pin is printed by stuntd and stands for a certificate that no
+	// authority signed.
+	Server string
+
+	// ID is the name that listeners are reached under: a DNS label, [a-z0-9-],
+	// 1 to 63 long. Empty: listeners are reached under the fingerprint of Key
+	// alone, which works beside a name in any case.
+	ID string
+
+	// Key is the identity of the node. Nil: a fresh one that ends with the
+	// process, which does for a node that only dials. See [LoadKey].
+	Key ed25519.PrivateKey
+
+	// Security is what protects the bytes of connections. The dialer decides
+	// between what the listener allows: a listener with Encrypted accepts only
+	// that, one with Raw accepts both.
+	Security Security
+
+	// Allow, if not nil, decides who may connect. It is asked before any
+	// address of this node is given away, which costs the dialer one way to the
+	// listener more. Its error is told to nobody; the dialer sees
+	// ErrNotAuthorized. It must return when ctx ends.
+	Allow func(ctx context.Context, peer Peer) error
+
+	// RootCAs are the authorities that may sign the certificate of a server
+	// without a pin. Nil: those of the system.
+	RootCAs *x509.CertPool
+
+	// Warm is how many ports with a known public address a node keeps ready
+	// while it dials, so that several connections to one peer at once need not
+	// ask for them. 0: 4. Negative: none.
+	Warm int
+
+	// Window is how long a dial tries to punch, once both ends were told. 0: 5 s,
+	// which covers the second retransmission of a lost SYN.
+	Window time.Duration
+
+	// Logger receives what happens, at Debug. Nil: silence.
+	Logger *slog.Logger
+
+	// Trace observes dials and accepted connections. May be nil.
+	Trace *Trace
+
+	// OpenSocket, if not nil, runs every function that creates a socket, so
+	// that a program can enter a network namespace or count. It must run open
+	// exactly once, on the calling goroutine, and return its error.
+	OpenSocket func(open func() error) error
+}
+
+const defaultWarm = 4
+
+func (c *Config) warm() int {
+	if c.Warm == 0 {
+		return defaultWarm
+	}
+	return max(c.Warm, 0)
+}
+
+func (c *Config) window() time.Duration {
+	if c.Window <= 0 {
+		return punch.DefaultWindow
+	}
+	return c.Window
+}
+
+func (c *Config) logger() *slog.Logger {
+	if c.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return c.Logger
+}
+
+// Security is what protects the bytes of a connection. In both modes each end
+// has proved to the other that it holds its key before the first byte.
+type Security uint8
+
+const (
+	// Encrypted, the default, protects every byte with the keys of the handshake.
+	Encrypted Security = iota
+	// Raw leaves the bytes to the kernel's TCP: sendfile and splice work, and
+	// whoever carries the packets can read and change them.
+	Raw
+)
+
+// String returns "encrypted" or "raw".
+func (s Security) String() string {
+	if s == Raw {
+		return "raw"
+	}
+	return "encrypted"
+}
+
+func (s Security) mode() secure.Mode {
+	if s == Raw {
+		return secure.Raw
+	}
+	return secure.Encrypted
+}

@@ -1,0 +1,283 @@
+package stunt
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/gostunt/stunt/internal/punch"
+	"github.com/gostunt/stunt/internal/secure"
+	"github.com/gostunt/stunt/internal/sock"
+	"github.com/gostunt/stunt/probe"
+	"github.com/gostunt/stunt/rendezvous"
+)
+
+// DialContext connects to the peer at address, id or id:port. The network is
+// "tcp" or "stunt". ctx bounds the establishment of the connection, not its
+// life. The error is a *net.OpError around a *[DialError].
+func (n *Node) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := n.Dial(ctx, network, address)
+	if err != nil {
+		return nil, err // a nil *Conn in a net.Conn would not be nil
+	}
+	return c, nil
+}
+
+// Dial is DialContext with the concrete type.
+func (n *Node) Dial(ctx context.Context, network, address string) (*Conn, error) {
+	switch network {
+	case "tcp", "tcp4", "tcp6", "stunt":
+	default:
+		return nil, opError("dial", net.UnknownNetworkError(network), nil, nil)
+	}
+	addr, err := ParseAddr(address)
+	if err != nil {
+		return nil, opError("dial", err, nil, nil)
+	}
+	began := time.Now()
+	if err := n.Up(ctx); err != nil {
+		return nil, opError("dial", &DialError{Err: timeoutOf(fromServer(err))}, nil, addr)
+	}
+	d := &dial{node: n, addr: addr, began: began}
+	c, err := d.run(ctx, false)
+	if d.collided {
+		// The session's port has a connection to that peer already, under
+		// another of its names, or had one in the last minute.
+		c, err = d.run(ctx, true)
+	}
+	if err != nil {
+		d.step(Step{Phase: PhaseFailed, Err: err})
+		return nil, opError("dial", err, nil, addr)
+	}
+	return c, nil
+}
+
+// dial is one call of Dial.
+type dial struct {
+	node     *Node
+	addr     Addr
+	began    time.Time
+	timing   Timing
+	theirs   *probe.Report     // nil: not told
+	told     ed25519.PublicKey // whom the server knows under the name; nil: it has not said
+	collided bool              // the first try found its pair of ports taken
+}
+
+func (d *dial) step(s Step) {
+	s.Peer, s.Dialer, s.At = d.addr.String(), true, time.Since(d.began)
+	d.node.Config.Trace.step(s)
+}
+
+// slot is the session's port for the first connection to a peer, at no cost.
+// A node that listens leaves that port to its listeners: two nodes that dial
+// each other at once would otherwise race twice for the same pair of ports.
+func (d *dial) slot(ctx context.Context, fresh bool) (*slot, error) {
+	n := d.node
+	n.ports.warmUp()
+	if !fresh && !n.listens() {
+		n.mu.Lock()
+		public := n.st.public
+		n.mu.Unlock()
+		if s := n.ports.borrowSession(d.addr.ID, public); s != nil {
+			return s, nil
+		}
+	}
+	return n.ports.take(ctx)
+}
+
+// run is one race: ask the server, fire when told, choose.
+func (d *dial) run(ctx context.Context, fresh bool) (*Conn, error) {
+	n := d.node
+	s, err := d.slot(ctx, fresh)
+	if err != nil {
+		return nil, &DialError{Err: timeoutOf(err)}
+	}
+	d.timing = Timing{Session: time.Since(d.began)}
+	params := secure.Params{Peer: d.addr.ID, Port: d.addr.Port, Mode: n.Config.Security.mode()}
+	rand.Read(params.DialID[:])
+	race, err := punch.NewRace(punch.Config{
+		Door: &n.door, Port: s.port, ID: params.DialID, Dialer: true,
+		Window: n.Config.window(), Log: n.log,
+		Event: func(e punch.Event) { d.step(stepOf(e)) },
+	})
+	if err != nil {
+		n.ports.release(s)
+		return nil, &DialError{Err: err}
+	}
+	c, err := d.meet(ctx, race, s, params)
+	if err == nil {
+		n.keep(race, s, c)
+		return c, nil
+	}
+	race.Stop()
+	n.keep(race, s, nil)
+	tries := race.Tries()
+	d.collided = s.peer != "" && collision(tries)
+	return nil, &DialError{Err: timeoutOf(err), Attempts: attempts(tries, d.began), Help: d.help(err)}
+}
+
+// meet goes through the messages of a dial.
+func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secure.Params) (*Conn, error) {
+	n := d.node
+	initiator, msg1, err := secure.Initiate(n.key, params)
+	if err != nil {
+		return nil, err
+	}
+	mine := punch.Side{Candidates: s.candidates(), Report: n.known()}
+	d.step(Step{Phase: PhaseDialing})
+	call, err := n.client.Dial(ctx, rendezvous.DialRequest{
+		DialID: params.DialID, Peer: params.Peer, Port: params.Port,
+		Noise:      opening(params.Mode, msg1),
+		Candidates: punch.AppendCandidates(nil, mine.Candidates),
+		Report:     encodeReport(mine.Report),
+	})
+	if err != nil {
+		return nil, fromServer(err)
+	}
+	session, err := d.ring(ctx, call, race, mine, initiator)
+	if err != nil {
+		call.Cancel()
+		return nil, err
+	}
+	p, err := race.Wait(ctx)
+	if err != nil {
+		call.Conclude(rendezvous.Outcome{Text: reason(err), Elapsed: time.Since(d.began)})
+		if ctx.Err() != nil {
+			call.Cancel()
+		}
+		return nil, noPath(err)
+	}
+	d.timing.Chosen = time.Since(d.began)
+	call.Conclude(rendezvous.Outcome{OK: true, Method: string(p.Method), Elapsed: d.timing.Chosen})
+	return n.conn(p, Peer{ID: d.addr.ID, Key: session.Peer()}, race, s, d.began, d.timing)
+}
+
+// ring waits for the server's word and the peer's answer, and fires at once on
+// each that brings addresses.
+func (d *dial) ring(ctx context.Context, call *rendezvous.Call, race *punch.Race, mine punch.Side, initiator *secure.Initiator) (*secure.Session, error) {
+	for {
+		select {
+		case r := <-call.Ringing:
+			d.told = r.Key
+			d.step(Step{Phase: PhaseRinging})
+			if err := d.fire(race, mine, r.Candidates, r.Report); err != nil {
+				return nil, err
+			}
+		case a := <-call.Answer:
+			if a.Code != rendezvous.CodeNone {
+				return nil, fromServer(&rendezvous.Error{Code: a.Code, Text: a.Text})
+			}
+			session, err := initiator.Finish(a.Noise)
+			if err != nil {
+				return nil, err
+			}
+			if err := d.verify(session); err != nil {
+				return nil, err
+			}
+			d.timing.Keyed = time.Since(d.began)
+			d.step(Step{Phase: PhaseAnswered})
+			race.Keys(session)
+			return session, d.fire(race, mine, a.Candidates, a.Report)
+		case <-call.Done:
+			return nil, fromServer(call.Err())
+		case <-d.node.life.Done():
+			return nil, net.ErrClosed
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// fire starts the attempts at what the peer, or the server for it, has told.
+func (d *dial) fire(race *punch.Race, mine punch.Side, candidates, report []byte) error {
+	theirs, err := side(candidates, report)
+	if err != nil || len(theirs.Candidates) == 0 {
+		return err // none is not an error: they come with the answer
+	}
+	if theirs.Report != nil {
+		d.theirs = theirs.Report
+	}
+	if d.timing.Told == 0 {
+		d.timing.Told = time.Since(d.began)
+	}
+	prefixes, _ := d.node.ports.net.Prefixes()
+	race.Fire(punch.Plan(mine, theirs, prefixes))
+	return nil
+}
+
+// verify compares the key that the peer has proved with the one it was dialled
+// by: a fingerprint, or the key that the server knows under the name.
+func (d *dial) verify(session *secure.Session) error {
+	got := Fingerprint(session.Peer())
+	if rendezvous.IsFingerprint(d.addr.ID) {
+		if got != d.addr.ID {
+			return ErrWrongPeer
+		}
+		return nil
+	}
+	if d.told != nil && !d.told.Equal(session.Peer()) {
+		return ErrWrongPeer
+	}
+	return nil
+}
+
+func (d *dial) help(err error) string {
+	if !errors.Is(err, ErrNoPath) {
+		return ""
+	}
+	return punch.Explain(d.node.known(), d.theirs)
+}
+
+// keep returns the slot when the race is over and c is closed.
+func (n *Node) keep(race *punch.Race, s *slot, c *Conn) {
+	if c != nil && s.peer != "" {
+		c.onClose = func() { n.ports.release(s) } // its tuple is in use until then
+		return
+	}
+	if s.peer != "" {
+		n.ports.release(s)
+		return
+	}
+	n.wg.Go(func() { // ends with the race, which ends by itself
+		<-race.Done()
+		n.ports.release(s)
+	})
+}
+
+// collision reports whether nothing but the port itself stood in the way.
+func collision(tries []punch.Try) bool {
+	for _, t := range tries {
+		if sock.Classify(t.Err) == sock.AddrNotAvail {
+			return true
+		}
+	}
+	return false
+}
+
+func noPath(err error) error {
+	if errors.Is(err, punch.ErrNoPath) {
+		return ErrNoPath
+	}
+	return err
+}
+
+// timeoutOf makes a context's deadline match os.ErrDeadlineExceeded too, as in
+// package net.
+func timeoutOf(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return meaning{os.ErrDeadlineExceeded, err}
+	}
+	return err
+}
+
+func reason(err error) string {
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return "refused"
+	}
+	return err.Error()
+}

@@ -1,0 +1,109 @@
+package stunt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/gostunt/stunt/rendezvous"
+)
+
+// What a dial can end with where a caller may act differently; match with
+// errors.Is. Others are [syscall.ECONNREFUSED] (the peer is there, but nobody
+// listens on that port), [net.ErrClosed], and those of the context.
+var (
+	// ErrUnknownPeer: nobody with that ID is connected to the server now.
+	ErrUnknownPeer = errors.New("no such peer: nobody with this ID is connected to the server")
+	// ErrNoPath: both ends tried, and no connection stood and proved itself in time.
+	ErrNoPath = errors.New("no direct path found")
+	// ErrNotAuthorized: the peer, or the server, does not want this node.
+	ErrNotAuthorized = errors.New("not authorized")
+	// ErrWrongPeer: whoever answered does not hold the key that was asked for.
+	ErrWrongPeer = errors.New("the peer holds another key than the one asked for")
+)
+
+// DialError is why a dial failed. It is found with errors.As inside the
+// *net.OpError that dials return.
+type DialError struct {
+	Err      error     // what it ended with
+	Attempts []Attempt // what was tried before that
+	Help     string    // what would help, if anything is known to; a sentence without full stop
+}
+
+// Error lists the reason, each attempt and how it ended, and what would help.
+func (e *DialError) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Err.Error())
+	for i, a := range e.Attempts {
+		if i == 0 {
+			b.WriteString("; tried ")
+		} else {
+			b.WriteString(", ")
+		}
+		b.WriteString(a.String())
+	}
+	if e.Help != "" {
+		b.WriteString("; " + e.Help)
+	}
+	return b.String()
+}
+
+// Unwrap returns the reason and the end of every attempt.
+func (e *DialError) Unwrap() []error {
+	errs := []error{e.Err}
+	for _, a := range e.Attempts {
+		if a.Err != nil {
+			errs = append(errs, a.Err)
+		}
+	}
+	return errs
+}
+
+// Timeout reports whether time ran out, rather than somebody having said no.
+func (e *DialError) Timeout() bool {
+	return errors.Is(e.Err, ErrNoPath) || errors.Is(e.Err, context.DeadlineExceeded) || errors.Is(e.Err, os.ErrDeadlineExceeded)
+}
+
+// opError is the one place that makes the errors of dials and accepts.
+func opError(op string, err error, local, remote net.Addr) error {
+	if err == nil {
+		return nil
+	}
+	return &net.OpError{Op: op, Net: "stunt", Source: local, Addr: remote, Err: err}
+}
+
+// fromServer gives an error of the rendezvous the meaning that callers match.
+func fromServer(err error) error {
+	var re *rendezvous.Error
+	if !errors.As(err, &re) {
+		return err
+	}
+	switch re.Code {
+	case rendezvous.CodeUnknownPeer, rendezvous.CodePeerGone:
+		return meaning{ErrUnknownPeer, err}
+	case rendezvous.CodeBadKey:
+		return meaning{ErrWrongPeer, err}
+	case rendezvous.CodePortClosed:
+		return meaning{syscall.ECONNREFUSED, err}
+	case rendezvous.CodeNotAllowed:
+		return meaning{ErrNotAuthorized, err}
+	case rendezvous.CodeTimeout:
+		return meaning{os.ErrDeadlineExceeded, err}
+	}
+	return err
+}
+
+// meaning is an error with a sentinel that it also is.
+type meaning struct{ is, err error }
+
+func (m meaning) Error() string {
+	if m.is == error(syscall.ECONNREFUSED) {
+		return fmt.Sprintf("connection refused: %v", m.err)
+	}
+	return m.err.Error()
+}
+func (m meaning) Unwrap() []error { return []error{m.is, m.err} }

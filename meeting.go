@@ -1,0 +1,129 @@
+package stunt
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/gostunt/stunt/internal/punch"
+	"github.com/gostunt/stunt/internal/secure"
+	"github.com/gostunt/stunt/internal/sock"
+	"github.com/gostunt/stunt/probe"
+)
+
+// What both ends of a dial share.
+
+// opening is what a dialer sends for the listener's eyes: one byte for the
+// security mode, which the handshake's signatures cover, and message 1.
+func opening(m secure.Mode, msg1 []byte) []byte {
+	return append([]byte{byte(m)}, msg1...)
+}
+
+func parseOpening(b []byte) (m secure.Mode, msg1 []byte, ok bool) {
+	if len(b) < 2 || secure.Mode(b[0]) > secure.Raw {
+		return 0, nil, false
+	}
+	return secure.Mode(b[0]), b[1:], true
+}
+
+// side reads what the other end, or the server for it, has told. A report that
+// can't be read is no report: it only costs order.
+func side(candidates, report []byte) (punch.Side, error) {
+	cs, err := punch.ParseCandidates(candidates)
+	if err != nil {
+		return punch.Side{}, err
+	}
+	s := punch.Side{Candidates: cs}
+	if len(report) > 0 {
+		if r, err := probe.DecodeReport(report); err == nil {
+			s.Report = r
+		}
+	}
+	return s, nil
+}
+
+// sessionSlot is the port that listeners are reached at.
+func (n *Node) sessionSlot(ctx context.Context) (*slot, error) {
+	port, err := n.ports.sessionPort(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return &slot{port: port, public: n.st.public}, nil
+}
+
+// conn makes the connection that the caller gets of a path that was chosen.
+func (n *Node) conn(p *punch.Path, peer Peer, race *punch.Race, s *slot, began time.Time, t Timing) (*Conn, error) {
+	c := &Conn{tcp: p.Conn, rw: p.Conn, peer: peer}
+	security := Raw
+	if p.Session.Params().Mode == secure.Encrypted {
+		records, err := p.Session.Conn(p.Conn)
+		if err != nil {
+			p.Conn.Close()
+			return nil, err
+		}
+		c.rw, security = records, Encrypted
+	}
+	t.Connected = p.Connected.Sub(began)
+	c.path = Path{
+		Method:   p.Method,
+		Local:    sock.AddrPort(p.Conn.LocalAddr()),
+		Remote:   p.Remote,
+		Public:   s.public,
+		Accepted: p.Accepted,
+		Security: security,
+		Attempts: attempts(race.Tries(), began),
+		Timing:   t,
+	}
+	return c, nil
+}
+
+// attempts puts what a race tried in the order of its firing.
+func attempts(tries []punch.Try, began time.Time) []Attempt {
+	since := func(t time.Time) time.Duration {
+		if t.IsZero() {
+			return 0
+		}
+		return t.Sub(began)
+	}
+	out := make([]Attempt, 0, len(tries))
+	for _, t := range tries {
+		out = append(out, Attempt{
+			Remote: t.To, Method: t.Method, SYNs: t.SYNs,
+			Fired: since(t.Fired), Connected: since(t.Connected), Err: plain(t.Err),
+		})
+	}
+	slices.SortFunc(out, func(a, b Attempt) int { return cmp.Compare(a.Fired, b.Fired) })
+	return out
+}
+
+// plain takes the addresses off an error of a connect: the attempt has them.
+func plain(err error) error {
+	if oe, ok := err.(*net.OpError); ok {
+		return oe.Err
+	}
+	return err
+}
+
+func firstID(ids []string) string {
+	if len(ids) == 0 {
+		return ""
+	}
+	return ids[0]
+}
+
+var phases = [...]Phase{
+	punch.Fired:     PhaseFired,
+	punch.Arrived:   PhaseArrived,
+	punch.Connected: PhaseConnected,
+	punch.Verified:  PhaseVerified,
+	punch.Selected:  PhaseSelected,
+	punch.Failed:    PhaseFailed,
+}
+
+func stepOf(e punch.Event) Step {
+	return Step{Phase: phases[e.Kind], Remote: e.Remote, Method: e.Method, Err: plain(e.Err)}
+}

@@ -1,0 +1,239 @@
+package stunt
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/gostunt/stunt/internal/punch"
+	"github.com/gostunt/stunt/internal/sock"
+	"github.com/gostunt/stunt/probe"
+	"github.com/gostunt/stunt/rendezvous"
+)
+
+// maxOffers bounds the dials that a node answers at once; the server has a
+// bound of its own, this one holds against the server.
+const maxOffers = 256
+
+// Node is a host's presence: one identity, one session with a rendezvous
+// server, one report on the NAT in front of it, any number of listeners and
+// dials. It starts at its first use. Only Config is set by the caller.
+type Node struct {
+	Config Config
+
+	starting sync.Once
+	startErr error // why nothing runs; set by start
+
+	// Set by start, not changed after.
+	life   context.Context // of everything that runs; ends with Close
+	end    context.CancelFunc
+	key    ed25519.PrivateKey
+	log    *slog.Logger
+	client *rendezvous.Client
+	ports  *ports
+	door   punch.Door
+	offers *semaphore.Weighted
+	wg     sync.WaitGroup
+
+	mu sync.Mutex // guards following
+	st state
+}
+
+// state is what changes in a node's life.
+type state struct {
+	closed    bool
+	listeners map[uint16]*Listener
+	server    netip.AddrPort // that the session is with
+	public    netip.AddrPort // of the session's port, as the server sees it
+	report    *probe.Report  // nil: nothing known yet
+	probed    chan struct{}  // closed when report is all that will be known for now
+	probing   bool
+}
+
+func (n *Node) start() error {
+	n.starting.Do(func() { n.startErr = n.setUp() })
+	return n.startErr
+}
+
+func (n *Node) setUp() error {
+	c := &n.Config
+	if c.Server == "" {
+		return errors.New("stunt: Config.Server is not set")
+	}
+	servers, err := rendezvous.ParseServers(c.Server)
+	if err != nil {
+		return fmt.Errorf("stunt: Config.Server: %w", err)
+	}
+	if c.ID != "" {
+		if err := rendezvous.ValidID(c.ID); err != nil {
+			return fmt.Errorf("stunt: Config.ID: %w", err)
+		}
+	}
+	n.key, n.log = c.Key, c.logger()
+	if n.key == nil {
+		n.key = NewKey()
+	} else if len(n.key) != ed25519.PrivateKeySize {
+		return errors.New("stunt: Config.Key is not an Ed25519 private key")
+	}
+	n.offers = semaphore.NewWeighted(maxOffers)
+	n.st.listeners = make(map[uint16]*Listener)
+	n.st.probed = make(chan struct{})
+	n.life, n.end = context.WithCancel(context.Background())
+	n.ports = newPorts(n.life, &sock.Net{Open: c.OpenSocket}, c.warm())
+	n.ports.accept, n.ports.bind = n.door.Knock, n.bind
+	n.client = rendezvous.NewClient(rendezvous.ClientConfig{
+		Servers:   servers,
+		Key:       n.key,
+		Dial:      n.dialServer,
+		RootCAs:   c.RootCAs,
+		Logger:    n.log,
+		OnSession: n.onSession,
+		OnOffer:   n.onOffer,
+		OnLost: func(id string, err error) {
+			n.log.Warn("name lost to another session", "phase", "session", "peer", id, "err", err)
+		},
+	})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.st.closed {
+		n.end()
+		return net.ErrClosed
+	}
+	n.wg.Go(n.run)
+	return nil
+}
+
+// run holds the session until Close, or until an error that no retry mends;
+// Ready and every call on the client then return that error.
+func (n *Node) run() {
+	if err := n.client.Run(n.life); err != nil && n.life.Err() == nil {
+		n.log.Debug("session ended for good", "phase", "session", "err", err)
+	}
+}
+
+// Up waits until a session with a server stands. It returns an error that will
+// not mend by itself at once: a wrong pin, a refused key.
+func (n *Node) Up(ctx context.Context) error {
+	if err := n.start(); err != nil {
+		return err
+	}
+	_, err := n.client.Ready(ctx)
+	return err
+}
+
+// Key returns the identity of the node, and nil if its Config is not valid.
+func (n *Node) Key() ed25519.PublicKey {
+	if n.start() != nil {
+		return nil
+	}
+	return n.key.Public().(ed25519.PublicKey)
+}
+
+// Lookup asks the server whether a peer is there. The error is ErrUnknownPeer
+// if not.
+func (n *Node) Lookup(ctx context.Context, id string) (rendezvous.Presence, error) {
+	if err := n.Up(ctx); err != nil {
+		return rendezvous.Presence{}, err
+	}
+	p, err := n.client.Lookup(ctx, id)
+	return p, fromServer(err)
+}
+
+// Listen registers the node with its server and listens on a virtual port. On
+// port 0 it takes every connection to a port that has no listener of its own.
+// ctx bounds the registration.
+func (n *Node) Listen(ctx context.Context, port uint16) (*Listener, error) {
+	ln := &Listener{node: n, conns: make(chan *Conn, backlog), done: make(chan struct{})}
+	if err := n.start(); err != nil {
+		return nil, opError("listen", err, nil, nil)
+	}
+	ln.addr = Addr{n.Config.ID, port}
+	if ln.addr.ID == "" {
+		ln.addr.ID = Fingerprint(n.Key())
+	}
+	n.mu.Lock()
+	_, taken := n.st.listeners[port]
+	closed := n.st.closed
+	if !taken && !closed {
+		n.st.listeners[port] = ln
+	}
+	n.mu.Unlock()
+	switch {
+	case closed:
+		return nil, opError("listen", net.ErrClosed, ln.addr, nil)
+	case taken:
+		return nil, opError("listen", errPortTaken, ln.addr, nil)
+	}
+	// Register waits for the session; a name that another key holds is final.
+	if err := n.client.Register(ctx, n.Config.ID); err != nil {
+		ln.Close()
+		return nil, opError("listen", fromServer(err), ln.addr, nil)
+	}
+	return ln, nil
+}
+
+func (n *Node) listener(port uint16) *Listener {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if ln := n.st.listeners[port]; ln != nil {
+		return ln
+	}
+	return n.st.listeners[0]
+}
+
+// listens reports whether the session's port belongs to listeners.
+func (n *Node) listens() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.st.listeners) > 0
+}
+
+func (n *Node) unlisten(ln *Listener) {
+	n.mu.Lock()
+	last := false
+	if n.st.listeners[ln.addr.Port] == ln {
+		delete(n.st.listeners, ln.addr.Port)
+		last = len(n.st.listeners) == 0 && !n.st.closed
+	}
+	n.mu.Unlock()
+	if last {
+		ctx, cancel := context.WithTimeout(n.life, deregisterTimeout)
+		defer cancel()
+		n.client.Deregister(ctx, n.Config.ID) // best effort: the name lapses with the session
+	}
+}
+
+// Close ends the node: its listeners are closed, its dials fail, and nothing
+// of it runs any more when Close returns. Connections live on.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	closed := n.st.closed
+	n.st.closed = true
+	var lns []*Listener
+	for _, ln := range n.st.listeners {
+		lns = append(lns, ln)
+	}
+	n.mu.Unlock()
+	if closed {
+		return nil
+	}
+	n.starting.Do(func() { n.startErr = net.ErrClosed })
+	if n.startErr != nil {
+		return nil
+	}
+	for _, ln := range lns {
+		ln.Close()
+	}
+	n.end()
+	n.door.Close()
+	n.wg.Wait()
+	n.ports.close()
+	return nil
+}

@@ -1,0 +1,176 @@
+package stunt
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/gostunt/stunt/internal/punch"
+	"github.com/gostunt/stunt/internal/sock"
+	"github.com/gostunt/stunt/probe"
+	"github.com/gostunt/stunt/rendezvous"
+)
+
+// deregisterTimeout bounds the farewell to a server that may be gone.
+const deregisterTimeout = time.Second
+
+var errPortTaken = errors.New("another listener of this node has that port")
+
+// dialServer opens the connection of a session, from the port that the node
+// punches from, so that the server sees the public end of exactly that port.
+func (n *Node) dialServer(ctx context.Context, _, address string) (net.Conn, error) {
+	addrs, err := resolve(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, server := range addrs {
+		c, err := n.dialFromSession(ctx, server)
+		if err == nil {
+			n.mu.Lock()
+			n.st.server = server
+			n.mu.Unlock()
+			return c, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (n *Node) dialFromSession(ctx context.Context, server netip.AddrPort) (net.Conn, error) {
+	for again := true; ; again = false {
+		port, err := n.ports.sessionPort(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c, err := port.Dial(ctx, server)
+		if err == nil {
+			return c, nil
+		}
+		if !again || sock.Classify(err) != sock.AddrNotAvail {
+			return nil, err
+		}
+		n.ports.renewSession()
+	}
+}
+
+// resolve returns the addresses of a server, IPv4 first: the session shows
+// what the NAT does, and IPv6 has none.
+func resolve(ctx context.Context, address string) ([]netip.AddrPort, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	p, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
+	if err != nil {
+		return nil, err
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.AddrPort
+	for _, ip := range ips {
+		out = append(out, netip.AddrPortFrom(ip.Unmap(), uint16(p)))
+	}
+	slices.SortStableFunc(out, func(a, b netip.AddrPort) int { return a.Addr().BitLen() - b.Addr().BitLen() })
+	return out, nil
+}
+
+// onSession is called for each new session. It tells the server where this
+// node's port is, and has the NAT probed once.
+func (n *Node) onSession(w rendezvous.Welcome) {
+	n.mu.Lock()
+	n.st.public = w.Observed
+	server, probing := n.st.server, n.st.probing
+	n.st.probing = true
+	n.mu.Unlock()
+	n.log.Debug("session stands", "phase", "session", "remote", server, "local", w.Observed)
+	n.Config.Trace.session(server, w.Observed)
+	n.update()
+	if !probing {
+		n.wg.Go(n.probe)
+	}
+}
+
+// probe learns what the NAT does; ends by itself, or with the node.
+func (n *Node) probe() {
+	n.mu.Lock()
+	server := n.st.server
+	n.mu.Unlock()
+	r, err := probe.Run(n.life, probe.Config{Net: n.ports.net, Server: server, Logger: n.log, OnMapping: n.learn})
+	if err != nil {
+		n.log.Debug("probe", "phase", "probe", "remote", server, "err", err)
+	} else {
+		n.learn(r)
+	}
+	close(n.st.probed)
+}
+
+func (n *Node) learn(r *probe.Report) {
+	n.mu.Lock()
+	n.st.report = r
+	n.mu.Unlock()
+	n.Config.Trace.probed(r)
+	n.update()
+}
+
+// update gives the server what it hands to those who dial this node.
+func (n *Node) update() {
+	n.mu.Lock()
+	public, report := n.st.public, n.st.report
+	n.mu.Unlock()
+	info := rendezvous.Info{Report: encodeReport(report), Ask: n.Config.Allow != nil}
+	if port, err := n.ports.sessionPort(n.life); err == nil {
+		info.Candidates = punch.AppendCandidates(nil, (&slot{port: port, public: public}).candidates())
+	}
+	n.client.Update(info)
+}
+
+// Report waits until the NAT in front of this node was probed, and returns
+// what was found.
+func (n *Node) Report(ctx context.Context) (*probe.Report, error) {
+	if err := n.Up(ctx); err != nil {
+		return nil, err
+	}
+	select {
+	case <-n.st.probed:
+		if r := n.known(); r != nil {
+			return r, nil
+		}
+		return nil, errors.New("the server did not answer the probe")
+	case <-n.life.Done():
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// known returns what is known of the NAT by now; nil: nothing.
+func (n *Node) known() *probe.Report {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.st.report
+}
+
+// bind learns the public address of a fresh port, and holds it. Without a NAT
+// there is nothing to learn: the port is where the host is.
+func (n *Node) bind(ctx context.Context, port *punch.Port) (*probe.Binding, error) {
+	if r := n.known(); r != nil && r.Mapping == probe.NoNAT {
+		return nil, nil
+	}
+	n.mu.Lock()
+	server := n.st.server
+	n.mu.Unlock()
+	return probe.Bind(ctx, probe.BindConfig{Net: n.ports.net, Local: port.Local(server.Addr()), Server: server, Logger: n.log})
+}
+
+func encodeReport(r *probe.Report) []byte {
+	if r == nil {
+		return nil
+	}
+	return r.Encode()
+}
