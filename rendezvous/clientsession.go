@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,6 +26,8 @@ type clientSession struct {
 	client  *Client
 	link    *link
 	welcome Welcome // set before the client's welcome is
+
+	awaiting atomic.Bool // a ping is out, and nothing has come since
 
 	mu       sync.Mutex // guards following
 	requests map[uint32]*request
@@ -203,7 +206,8 @@ func (s *clientSession) read() error {
 		if err != nil {
 			return err
 		}
-		s.link.expect(0) // it lives, until a ping shows otherwise
+		s.awaiting.Store(false) // it lives, until a ping shows otherwise
+		s.link.expect(0)
 		if s.began.IsZero() {
 			err = s.welcomed(m)
 		} else {
@@ -256,7 +260,11 @@ func (s *clientSession) ping() {
 		case <-s.stop:
 			return
 		case <-tick.C:
-			s.link.expect(s.client.cfg.timeout())
+			// Only the first unanswered ping sets the time: a shorter
+			// keepalive would put it off for ever.
+			if s.awaiting.CompareAndSwap(false, true) {
+				s.link.expect(s.client.cfg.timeout())
+			}
 			s.send(&ping{})
 		}
 	}

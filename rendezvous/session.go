@@ -59,9 +59,10 @@ func (s *session) tell(m message) {
 // run reads and serves messages until the session ends.
 func (s *session) run(ctx context.Context) error {
 	silence := s.server.keepalive() * 5 / 2
+	frame := min(frameTime, silence)
 	for {
 		s.link.expect(silence)
-		m, err := readMessage(s.link.conn, func() { s.link.expect(frameTime) })
+		m, err := readMessage(s.link.conn, func() { s.link.expect(frame) })
 		if s.link.finished() {
 			s.link.linger()
 			return s.link.reason(net.ErrClosed)
