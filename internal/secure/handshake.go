@@ -78,18 +78,17 @@ func newHandshake(random io.Reader, key ed25519.PrivateKey, p Params) (*handshak
 	if err != nil {
 		return nil, err
 	}
-	static, err := suite.GenerateKeypair(random)
-	if err != nil {
-		return nil, err
-	}
-	return &handshake{key: key, params: p, prologue: prologue, random: random, static: static}, nil
+	return &handshake{key: key, params: p, prologue: prologue, random: random}, nil
 }
 
-// start sets up the Noise state, which draws its one ephemeral key from random.
-func (h *handshake) start(random io.Reader, initiator bool) (err error) {
+// start makes the static key and the Noise state, which will draw its one ephemeral key from ephemeral.
+func (h *handshake) start(ephemeral io.Reader, initiator bool) (err error) {
+	if h.static, err = suite.GenerateKeypair(h.random); err != nil {
+		return err
+	}
 	h.hs, err = noise.NewHandshakeState(noise.Config{
 		CipherSuite:   suite,
-		Random:        random,
+		Random:        ephemeral,
 		Pattern:       noise.HandshakeXX,
 		Initiator:     initiator,
 		Prologue:      h.prologue,
@@ -201,16 +200,16 @@ func respond(random io.Reader, key ed25519.PrivateKey, p Params, msg1 []byte) (*
 	if err != nil {
 		return nil, &HandshakeError{1, err}
 	}
+	// Nothing in message 1 is encrypted, so its signature comes first, before any other work.
+	e, peer, sig := msg1[:keySize], bytes.Clone(msg1[keySize:2*keySize]), msg1[2*keySize:]
+	if !ed25519.Verify(peer, h.statement(labelMessage1, e, peer), sig) {
+		return nil, &HandshakeError{1, errSign}
+	}
 	if err := h.start(random, false); err != nil {
 		return nil, &HandshakeError{1, err}
 	}
-	payload, _, _, err := h.hs.ReadMessage(nil, msg1)
-	if err != nil {
+	if _, _, _, err := h.hs.ReadMessage(nil, msg1); err != nil {
 		return nil, &HandshakeError{1, err}
-	}
-	peer, sig := payload[:keySize], payload[keySize:]
-	if !ed25519.Verify(peer, h.statement(labelMessage1, h.hs.PeerEphemeral(), peer), sig) {
-		return nil, &HandshakeError{1, errSign}
 	}
 	h.peer = peer
 	return &Responder{h}, nil
