@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { natlab.Main(m) }
 // world is a lab with a server, for nodes that run in this process and whose
 // sockets are in the lab's hosts.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	lab    *natlab.Lab
 	host   *natlab.Host // of the server
 	config stuntd.Config
@@ -30,7 +30,7 @@ type world struct {
 
 // newWorld makes a lab in which a packet takes rtt there and back between any
 // two of the server and the NATs.
-func newWorld(t *testing.T, rtt time.Duration) *world {
+func newWorld(t testing.TB, rtt time.Duration) *world {
 	w := &world{t: t, lab: natlab.Start(t, natlab.Config{Seed: 1}), rtt: rtt}
 	w.host = w.lab.Host("server", nil, w.link())
 	second := w.host.AddAddr()
@@ -90,7 +90,7 @@ func (w *world) ready(nodes ...*stunt.Node) {
 type link struct{ dialer, listener *stunt.Conn }
 
 // connect dials a listener and returns both ends.
-func connect(t *testing.T, from *stunt.Node, to *stunt.Listener) link {
+func connect(t testing.TB, from *stunt.Node, to *stunt.Listener) link {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -100,7 +100,7 @@ func connect(t *testing.T, from *stunt.Node, to *stunt.Listener) link {
 }
 
 // accept accepts, in bounded time.
-func accept(t *testing.T, ln *stunt.Listener) *stunt.Conn {
+func accept(t testing.TB, ln *stunt.Listener) *stunt.Conn {
 	t.Helper()
 	type result struct {
 		c   net.Conn
@@ -127,7 +127,7 @@ func (l link) close() {
 }
 
 // listen listens on a node, for every port.
-func listen(t *testing.T, n *stunt.Node, port uint16) *stunt.Listener {
+func listen(t testing.TB, n *stunt.Node, port uint16) *stunt.Listener {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
