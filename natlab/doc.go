@@ -13,18 +13,16 @@
 //	func TestMain(m *testing.M) { natlab.Main(m) }
 //
 //	func TestHello(t *testing.T) {
-//		lab := natlab.Start(t, natlab.Config{})
-//		home, _ := nat.Profile("linux")
-//		router := lab.NAT("router", lab.Internet(), home, natlab.Link{Delay: 10 * time.Millisecond, Hops: 3})
+//		lab := natlab.Start(t, natlab.Config{Seed: 1})
+//		linux, _ := nat.Profile("linux")
+//		router := lab.NAT("router", lab.Internet(), linux, natlab.Link{Delay: 10 * time.Millisecond, Hops: 3})
 //		alice := lab.Host("alice", router, natlab.Link{})
 //		server := lab.Host("server", nil, natlab.Link{Delay: 5 * time.Millisecond})
-//
-//		ln, err := server.Listen(t.Context(), "tcp", server.AddrPort(80).String())
-//		require.NoError(t, err)
-//		c, err := alice.Dial(t.Context(), "tcp", ln.Addr().String())
-//		require.NoError(t, err)
 //		…
 //	}
+//
+// The example goes on from there. docs/lab.md tells how to write a case and how
+// to read a trace.
 //
 // # Without root
 //

@@ -54,7 +54,7 @@ func New(c Config) (*Lab, error) {
 	}
 	l := &Lab{config: c, log: log, clock: clock, names: map[string]bool{}, running: map[*Cmd]struct{}{}}
 	l.trace = newTrace(c.Trace, c.Pcap, clock.now)
-	l.internet = &network{lab: l, name: "internet", prefix6: netip.PrefixFrom(addr6(0, 0), 64), has6: true, routes: map[netip.Addr]*wire{}}
+	l.internet = &network{lab: l, name: "internet", prefix6: netip.PrefixFrom(addr6(0, 0), 64), has6: hasIPv6(), routes: map[netip.Addr]*wire{}}
 	return l, nil
 }
 
@@ -79,9 +79,11 @@ func (l *Lab) Close() error {
 		c.stop()
 	}
 	l.clock.close()
+	var closing sync.WaitGroup // together: each waits some 20 ms for the kernel
 	for _, d := range devices {
-		d.tun.Close()
+		closing.Go(func() { d.tun.Close() })
 	}
+	closing.Wait()
 	l.readers.Wait()
 	for _, d := range devices {
 		d.ns.close()

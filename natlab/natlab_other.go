@@ -14,6 +14,7 @@ import (
 // and New returns this error: nothing below is ever reached.
 var errNotLinux = errors.New("the lab needs Linux")
 
+func hasIPv6() bool           { return false }
 func supported() error        { return errNotLinux }
 func reexec() (int, error)    { return 0, errNotLinux }
 func prepareInside() error    { return errNotLinux }

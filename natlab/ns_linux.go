@@ -96,6 +96,12 @@ func setns(ns *os.File) error {
 	return os.NewSyscallError("setns", errno)
 }
 
+// hasIPv6 reports whether the kernel has IPv6.
+func hasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return err == nil
+}
+
 func loopbackUp() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {

@@ -177,6 +177,7 @@ type world struct {
 	s1, s2 *Host
 	mapped netip.AddrPort // alice's public endpoint towards s1:p
 	kept   [2]net.Conn    // the connection of alice to s1:p
+	beside [2]net.Conn    // one between s2 and s1, past the router
 	knocks uint16
 }
 
@@ -201,6 +202,8 @@ func newWorld(t testing.TB, seed uint64, make func(*Lab) router) *world {
 	listen(t, w.alice, w.alice.AddrPort(portAlice))
 	near, far := connect(t, w.alice, w.alice.AddrPort(portAlice), listen(t, w.s1, w.s1.AddrPort(portP)))
 	w.kept, w.mapped = [2]net.Conn{near, far}, sock.AddrPort(far.RemoteAddr())
+	near, far = connect(t, w.s2, netip.AddrPort{}, listen(t, w.s1, w.s1.AddrPort(portKnock)))
+	w.beside = [2]net.Conn{near, far}
 	return w
 }
 
@@ -213,9 +216,10 @@ func (w *world) seenFrom(t testing.TB, server *Host, port uint16) netip.AddrPort
 
 // knock sends a SYN to a public endpoint of the router, from a port that alice
 // has never heard of, and says what became of it: "in", "refused",
-// "unreachable" or "dropped". Nothing here waits for a timeout: what happens to
-// the SYN has happened when bytes that were sent after it have gone to alice
-// and back.
+// "unreachable" or "dropped". Nothing here waits for a timeout: the lab carries
+// what a host sends in order, so when bytes that the host sent after the SYN
+// have arrived, the SYN has reached the router; and when then bytes have gone
+// through the router and back, so has what the router let through or answered.
 func (w *world) knock(t testing.TB, from *Host, to netip.AddrPort) string {
 	t.Helper()
 	w.knocks++
@@ -223,6 +227,7 @@ func (w *world) knock(t testing.TB, from *Host, to netip.AddrPort) string {
 	a := start(t, from, local, to, 0)
 	defer a.cancel()
 	w.await(t, from.Name()+" send", flow(local, to, "S"))
+	pass(t, w.beside[0], w.beside[1])
 	pass(t, w.kept[1], w.kept[0])
 	switch {
 	case w.has(w.alice.Name()+" receive", local.String()+" > ", " S seq"):
