@@ -2,7 +2,6 @@ package stunt
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"time"
 
@@ -31,9 +30,10 @@ func (n *Node) onOffer(o *rendezvous.Offer) {
 
 // incoming is one offer: the listener's end of a dial.
 type incoming struct {
-	node  *Node
-	offer *rendezvous.Offer
-	began time.Time
+	node   *Node
+	offer  *rendezvous.Offer
+	began  time.Time
+	timing Timing
 }
 
 func (in *incoming) step(s Step) {
@@ -66,23 +66,18 @@ type refusal struct {
 
 func (r refusal) Error() string { return r.text }
 
+// accept takes part in one dial: it fires at once, so that the SYNs cross, and
+// does the public-key work of its answer while they are on their way.
 func (in *incoming) accept(ctx context.Context) error {
 	n, o := in.node, in.offer
-	ln, session, msg2, err := in.consider(ctx)
+	ln, theirs, err := in.consider()
 	if err != nil {
-		r := refusal{rendezvous.CodeRefused, "the offer is not valid"}
-		errors.As(err, &r)
-		o.Answer(rendezvous.Answer{Code: r.code, Text: r.text})
-		return err
-	}
-	theirs, err := side(o.Candidates, o.Report)
-	if err != nil {
-		o.Answer(rendezvous.Answer{Code: rendezvous.CodeRefused, Text: err.Error()})
+		in.refuse(err)
 		return err
 	}
 	s, err := n.sessionSlot(ctx)
 	if err != nil {
-		o.Answer(rendezvous.Answer{Code: rendezvous.CodeRefused, Text: "no port to punch from"})
+		in.refuse(err)
 		return err
 	}
 	race, err := punch.NewRace(punch.Config{
@@ -90,18 +85,20 @@ func (in *incoming) accept(ctx context.Context) error {
 		Event: func(e punch.Event) { in.step(stepOf(e)) },
 	})
 	if err != nil {
+		in.refuse(err)
 		return err
 	}
-	race.Keys(session)
-	p, err := in.race(ctx, race, s, theirs, msg2)
+	mine := punch.Side{Candidates: s.candidates(), Report: n.known()}
+	p, peer, err := in.race(ctx, race, mine, theirs)
 	if err != nil {
 		race.Stop()
 		o.Conclude(rendezvous.Outcome{Text: reason(err), Elapsed: time.Since(in.began)})
 		return err
 	}
-	timing := Timing{Chosen: time.Since(in.began)}
+	timing := in.timing
+	timing.Chosen = time.Since(in.began)
 	o.Conclude(rendezvous.Outcome{OK: true, Method: string(p.Method), Elapsed: timing.Chosen})
-	c, err := n.conn(p, Peer{ID: firstID(o.FromIDs), Key: session.Peer()}, race, s, in.began, timing)
+	c, err := n.conn(p, peer, race, s, in.began, timing)
 	if err != nil {
 		return err
 	}
@@ -109,78 +106,110 @@ func (in *incoming) accept(ctx context.Context) error {
 	return nil
 }
 
-// consider decides whether to take part, before any address is given away.
-func (in *incoming) consider(ctx context.Context) (*Listener, *secure.Session, []byte, error) {
-	n, o := in.node, in.offer
-	ln := n.listener(o.Port)
-	if ln == nil {
-		return nil, nil, nil, refusal{rendezvous.CodePortClosed, "nobody listens on that port"}
-	}
-	if len(ln.conns) == cap(ln.conns) {
-		return nil, nil, nil, refusal{rendezvous.CodeBusy, "the listener's backlog is full"}
-	}
-	mode, msg1, ok := parseOpening(o.Noise)
-	if !ok {
-		return nil, nil, nil, errors.New("no handshake in the offer")
-	}
-	if mode == secure.Raw && n.Config.Security != Raw {
-		return nil, nil, nil, refusal{rendezvous.CodeModeMismatch, "the listener wants encrypted connections"}
-	}
-	r, err := secure.Respond(n.key, secure.Params{DialID: o.DialID, Peer: o.To, Port: o.Port, Mode: mode}, msg1)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	if !r.Peer().Equal(ed25519.PublicKey(o.From)) {
-		return nil, nil, nil, ErrWrongPeer
-	}
-	if allow := n.Config.Allow; allow != nil {
-		if err := allow(ctx, Peer{ID: firstID(o.FromIDs), Key: r.Peer()}); err != nil {
-			in.step(Step{Phase: PhaseFailed, Err: err})
-			return nil, nil, nil, refusal{rendezvous.CodeNotAllowed, "the peer does not allow it"}
-		}
-	}
-	msg2, session, err := r.Answer()
-	return ln, session, msg2, err
+// refuse tells the dialer why, in words that give nothing away.
+func (in *incoming) refuse(err error) {
+	r := refusal{rendezvous.CodeRefused, "the peer can't take part"}
+	errors.As(err, &r)
+	in.offer.Answer(rendezvous.Answer{Code: r.code, Text: r.text})
 }
 
-// race answers the dialer and fires: at once, or when the server has told the
-// dialer our addresses, which it does not hold if we are to be asked first.
-func (in *incoming) race(ctx context.Context, race *punch.Race, s *slot, theirs punch.Side, msg2 []byte) (*punch.Path, error) {
+// consider looks at what costs nothing to look at.
+func (in *incoming) consider() (*Listener, punch.Side, error) {
+	o := in.offer
+	ln := in.node.listener(o.Port)
+	if ln == nil {
+		return nil, punch.Side{}, refusal{rendezvous.CodePortClosed, "nobody listens on that port"}
+	}
+	if len(ln.conns) == cap(ln.conns) {
+		return nil, punch.Side{}, refusal{rendezvous.CodeBusy, "the listener's backlog is full"}
+	}
+	mode, _, ok := parseOpening(o.Noise)
+	if !ok {
+		return nil, punch.Side{}, refusal{rendezvous.CodeRefused, "no handshake in the offer"}
+	}
+	if mode == secure.Raw && in.node.Config.Security != Raw {
+		return nil, punch.Side{}, refusal{rendezvous.CodeModeMismatch, "the listener wants encrypted connections"}
+	}
+	theirs, err := side(o.Candidates, o.Report)
+	if err != nil {
+		return nil, punch.Side{}, refusal{rendezvous.CodeRefused, err.Error()}
+	}
+	return ln, theirs, nil
+}
+
+// race fires and answers. Where a hook is to be asked first, the dialer knows
+// no address of ours yet: then the answer comes first, and both ends fire when
+// the server has passed it on.
+func (in *incoming) race(ctx context.Context, race *punch.Race, mine, theirs punch.Side) (*punch.Path, Peer, error) {
 	n, o := in.node, in.offer
-	mine := punch.Side{Candidates: s.candidates(), Report: n.known()}
 	prefixes, _ := n.ports.net.Prefixes()
-	plan := punch.Plan(mine, theirs, prefixes)
 	fire := func() {
+		in.timing.Told = time.Since(in.began)
 		in.step(Step{Phase: PhaseRinging})
-		race.Fire(plan)
+		race.Fire(punch.Plan(mine, theirs, prefixes))
 	}
 	if !o.Ask {
 		fire()
 	}
-	err := o.Answer(rendezvous.Answer{
+	session, msg2, peer, err := in.handshake(ctx)
+	if err != nil {
+		in.refuse(err)
+		return nil, peer, err
+	}
+	race.Keys(session)
+	err = o.Answer(rendezvous.Answer{
 		Noise:      msg2,
 		Candidates: punch.AppendCandidates(nil, mine.Candidates),
 		Report:     encodeReport(mine.Report),
 	})
 	if err != nil {
-		return nil, err
+		return nil, peer, err
 	}
+	in.timing.Keyed = time.Since(in.began)
 	in.step(Step{Phase: PhaseAnswered})
 	if o.Ask {
 		select {
 		case <-o.Go:
 			fire()
 		case <-o.Done:
-			return nil, context.Canceled
+			return nil, peer, context.Canceled
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, peer, ctx.Err()
 		}
 	}
+	p, err := in.wait(ctx, race)
+	return p, peer, err
+}
+
+// handshake verifies who asks, asks the hook, and makes the second message.
+func (in *incoming) handshake(ctx context.Context) (*secure.Session, []byte, Peer, error) {
+	n, o := in.node, in.offer
+	mode, msg1, _ := parseOpening(o.Noise) // consider has looked at it
+	r, err := secure.Respond(n.key, secure.Params{DialID: o.DialID, Peer: o.To, Port: o.Port, Mode: mode}, msg1)
+	if err != nil {
+		return nil, nil, Peer{}, err
+	}
+	peer := Peer{ID: firstID(o.FromIDs), Key: r.Peer()}
+	if !peer.Key.Equal(o.From) {
+		return nil, nil, peer, ErrWrongPeer
+	}
+	if allow := n.Config.Allow; allow != nil {
+		if err := allow(ctx, peer); err != nil {
+			n.log.Debug("not allowed", "phase", "offer", "peer", peer, "err", err)
+			return nil, nil, peer, refusal{rendezvous.CodeNotAllowed, "the peer does not allow it"}
+		}
+	}
+	msg2, session, err := r.Answer()
+	return session, msg2, peer, err
+}
+
+// wait is race.Wait that ends when the dialer gives up, too.
+func (in *incoming) wait(ctx context.Context, race *punch.Race) (*punch.Path, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	n.wg.Go(func() { // ends with the race
+	in.node.wg.Go(func() { // ends with the race
 		select {
-		case <-o.Done:
+		case <-in.offer.Done:
 			cancel()
 		case <-ctx.Done():
 		}

@@ -23,7 +23,7 @@ type demoFlags struct {
 	rtt         time.Duration
 	seed        uint64
 	mib         int
-	raw         bool
+	raw, ipv6   bool
 	trace, pcap string
 }
 
@@ -38,6 +38,7 @@ func runDemo(ctx context.Context, e *env, args []string) error {
 	f.DurationVar(&d.rtt, "rtt", 40*time.Millisecond, "round trip `time` between any two of the three")
 	f.Uint64Var(&d.seed, "seed", 1, "`number` that decides every random choice of the NATs")
 	f.IntVar(&d.mib, "mib", 64, "`MiB` to move over the link")
+	f.BoolVar(&d.ipv6, "ipv6", false, "give everybody IPv6 as well, behind firewalls")
 	f.BoolVar(&d.raw, "raw", false, "leave the bytes to plain TCP after the handshake")
 	f.StringVar(&d.trace, "trace", "", "write what happens to every packet to this `file`")
 	f.StringVar(&d.pcap, "pcap", "", "write every packet to this `file`")
@@ -85,7 +86,7 @@ func playDemo(ctx context.Context, e *env, d *demoFlags, w world) error {
 	t := &teller{out: e.out, began: time.Now()}
 	defer t.stop()
 
-	args := []string{"serve", "-state", state, "-log-level", "warn"}
+	args := []string{"serve", "-state", state, "-log-level", "error"}
 	for _, l := range w.listen() {
 		args = append(args, "-listen", l)
 	}
@@ -162,7 +163,7 @@ func (t *teller) start(ctx context.Context, name string, w world, args []string)
 	if err != nil {
 		return nil, err
 	}
-	std.Stderr = std.Stdout
+	std.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -206,7 +207,7 @@ func (p *program) until(ctx context.Context, t *teller, last string) error {
 			return nil
 		case err != nil:
 			return fmt.Errorf("%s: %w", p.name, err)
-		case l == last:
+		case l == last && last != "":
 			return nil
 		}
 		t.say(p.name, l)

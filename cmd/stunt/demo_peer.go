@@ -80,6 +80,9 @@ func describe(r *probe.Report) string {
 // step tells who does what when in a dial.
 func (p *peer) step(s stunt.Step) {
 	at := fmt.Sprintf("  %6.1f ms ", float64(s.At)/1e6)
+	if len(s.Peer) > 20 {
+		s.Peer = s.Peer[:8] + "…" // a fingerprint: bob has no name, and needs none
+	}
 	switch s.Phase {
 	case stunt.PhaseDialing:
 		if s.Dialer {

@@ -63,7 +63,7 @@ func newLabWorld(d *demoFlags, out io.Writer) (*labWorld, error) {
 	w.lab = lab
 	// A quarter of a round trip from each to the core: server to peer and peer
 	// to peer take the same time.
-	link := natlab.Link{Delay: d.rtt / 4, Hops: 2}
+	link := natlab.Link{Delay: d.rtt / 4, Hops: 2, NoIPv6: !d.ipv6}
 	w.hosts["server"] = lab.Host("server", nil, link)
 	w.second = w.hosts["server"].AddAddr()
 	a, _ := nat.Profile(d.natA)

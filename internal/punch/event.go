@@ -41,3 +41,10 @@ func (r *Race) event(k EventKind, remote netip.AddrPort, m Method, err error) {
 			slog.String("remote", remote.String()), slog.String("method", string(m)), slog.Any("err", err))
 	}
 }
+
+// failed tells of an attempt that ended, as long as that matters.
+func (r *Race) failed(remote netip.AddrPort, m Method, err error) {
+	if !r.chosen.Load() && r.ctx.Err() == nil {
+		r.event(Failed, remote, m, err)
+	}
+}

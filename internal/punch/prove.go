@@ -31,7 +31,7 @@ func (r *Race) arrived(c *net.TCPConn, h secure.Header) bool {
 	r.wg.Go(func() {
 		r.event(Arrived, remote, p.Method, nil)
 		if err := r.prove(p, &h); err != nil {
-			r.event(Failed, remote, p.Method, err)
+			r.failed(remote, p.Method, err)
 		}
 	})
 	return true

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gostunt/stunt/internal/secure"
@@ -56,6 +57,7 @@ type Race struct {
 	wg     sync.WaitGroup // attempts and arrivals
 	done   chan struct{}  // closed when all of these are gone
 
+	chosen   atomic.Bool     // a path has won: what fails from then on is no news
 	keyed    chan struct{}   // closed by Keys
 	session  *secure.Session // before keyed is closed nobody reads it
 	verified chan *Path      // capacity: every path that can be
@@ -183,6 +185,7 @@ func (r *Race) choose(p *Path) error {
 			return err
 		}
 	}
+	r.chosen.Store(true)
 	r.event(Selected, p.Remote, p.Method, nil)
 	return p.Conn.SetDeadline(time.Time{})
 }
@@ -245,7 +248,7 @@ func (r *Race) attempt(t *Try) {
 		if err == nil || r.ctx.Err() != nil {
 			return
 		}
-		r.event(Failed, t.To, t.Method, err)
+		r.failed(t.To, t.Method, err)
 		if !again(err) || !r.sleep(retryMin+rand.N(retryMax-retryMin)) {
 			return
 		}
