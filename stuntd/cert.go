@@ -27,10 +27,7 @@ type getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 // what keeps it up to date until its context ends, which is nil if nothing
 // needs to.
 func (c *Config) certificate(log *slog.Logger) (getCertificate, func(context.Context), error) {
-	if c.CertFile != "" || c.KeyFile != "" {
-		if c.CertFile == "" || c.KeyFile == "" {
-			return nil, nil, errors.New("a certificate and its key are needed, or neither")
-		}
+	if c.CertFile != "" {
 		f, err := loadCert(c.CertFile, c.KeyFile, log)
 		if err != nil {
 			return nil, nil, err

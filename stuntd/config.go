@@ -121,6 +121,18 @@ func (l Limits) withDefaults() (Limits, error) {
 	return l, nil
 }
 
+// check returns what is wrong with the configuration by itself.
+func (c *Config) check() error {
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		return errors.New("a certificate needs its key, and a key its certificate")
+	}
+	if c.Drain < 0 {
+		return errors.New("the drain time is negative")
+	}
+	_, err := c.Limits.withDefaults()
+	return err
+}
+
 func (c *Config) listen() []string {
 	if len(c.Listen) == 0 {
 		return []string{DefaultListen}
@@ -129,7 +141,7 @@ func (c *Config) listen() []string {
 }
 
 func (c *Config) drain() time.Duration {
-	if c.Drain <= 0 {
+	if c.Drain == 0 {
 		return 10 * time.Second
 	}
 	return c.Drain

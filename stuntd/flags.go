@@ -120,7 +120,10 @@ func (o *options) parse(args []string) (*flag.FlagSet, error) {
 			err = fmt.Errorf("invalid value %q for $%s: %w", v, envName(f.Name), serr)
 		}
 	})
-	return fs, err
+	if err != nil {
+		return fs, err
+	}
+	return fs, o.Config.check()
 }
 
 // newLogger returns the logger that the command line asks for.

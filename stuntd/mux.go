@@ -19,10 +19,13 @@ import (
 // The first byte of a connection says what it speaks (RFC 7983 does the same
 // for UDP).
 const (
-	firstSTUN    = 0x01 // and 0x00: the type of a STUN message begins with two zero bits, and its method is below 0x100
-	firstTLS     = 0x16 // a TLS record of type handshake
-	refusedEvery = 10 * time.Second
+	firstSTUN = 0x01 // and 0x00: the type of a STUN message begins with two zero bits, and its method is below 0x100
+	firstTLS  = 0x16 // a TLS record of type handshake
 )
+
+// quiet is how long the log says nothing more about what a stranger can repeat
+// at will.
+const quiet = 10 * time.Second
 
 // A mux accepts connections and hands each to the protocol that it opens with:
 // STUN, or TLS and then what ALPN says. Until then a client is half-open and
@@ -43,13 +46,12 @@ type mux struct {
 
 	wg      sync.WaitGroup // accept loops, greetings and handlers
 	refused atomic.Int64   // since the last line about it
-	warn    rate.Sometimes
+	warn    rate.Sometimes // Interval: quiet
 }
 
 // run accepts connections on ln until it is closed. ctx ends those that are
 // half-open and is what the handlers get. It returns at once; m.wg waits.
 func (m *mux) run(ctx context.Context, ln net.Listener) {
-	m.warn.Interval = refusedEvery
 	m.wg.Go(func() { m.accept(ctx, ln) })
 }
 
@@ -59,14 +61,19 @@ func (m *mux) run(ctx context.Context, ln net.Listener) {
 func (m *mux) accept(ctx context.Context, ln net.Listener) {
 	const most = time.Second
 	var wait time.Duration
+	var said bool // in the log, that there are errors
+	some := rate.Sometimes{Interval: quiet}
 	for {
 		nc, err := ln.Accept()
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
-			if wait == 0 {
-				m.log.Error("not accepting connections", "local", ln.Addr(), "err", err)
+			if wait == 0 { // files come free one at a time and are taken again: not a line for each
+				some.Do(func() {
+					m.log.Error("not accepting connections", "local", ln.Addr(), "err", err)
+					said = true
+				})
 			}
 			wait = min(max(2*wait, 5*time.Millisecond), most)
 			select {
@@ -75,10 +82,11 @@ func (m *mux) accept(ctx context.Context, ln net.Listener) {
 				return
 			}
 			continue
-		case wait > 0:
+		case said:
 			m.log.Info("accepting connections again", "local", ln.Addr())
-			wait = 0
+			said = false
 		}
+		wait = 0
 		c, err := m.door.admit(nc)
 		if err != nil {
 			m.refuse(nc, err)

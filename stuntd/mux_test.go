@@ -71,6 +71,16 @@ func dial(t *testing.T, addr string) net.Conn {
 	return c
 }
 
+// dialFrom connects from another source.
+func dialFrom(t *testing.T, ip string, to netip.AddrPort) (net.Conn, error) {
+	c, err := new(sock.Net).Dial(t.Context(), netip.AddrPortFrom(netip.MustParseAddr(ip), 0), to, 0)
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { c.Close() })
+	return c, nil
+}
+
 // dialTLS connects with TLS and the given ALPN protocols.
 func dialTLS(t *testing.T, addr string, protos ...string) (*tls.Conn, error) {
 	c := tls.Client(dial(t, addr), &tls.Config{InsecureSkipVerify: true, NextProtos: protos})
@@ -94,6 +104,18 @@ func closed(t *testing.T, c net.Conn) {
 	_, err := c.Read(make([]byte, 1))
 	require.Error(t, err)
 	require.NotErrorIs(t, err, syscall.ETIMEDOUT)
+}
+
+// refused connects and requires that the server turns it away. The RST may
+// come before connect has returned.
+func refused(t *testing.T, addr string) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		require.Equal(t, sock.Reset, sock.Classify(err), "%v", err)
+		return
+	}
+	defer c.Close()
+	closed(t, c)
 }
 
 func TestMuxTellsProtocolsApart(t *testing.T) {
@@ -255,7 +277,7 @@ func TestMuxRefusesAndServesAgain(t *testing.T) {
 	b, err := dialTLS(t, addr, protoSession)
 	require.NoError(t, err)
 	require.Equal(t, "session", heard(t, b))
-	closed(t, dial(t, addr))
+	refused(t, addr)
 
 	b.Close()
 	require.Eventually(t, func() bool { return m.door.inside().conns == 1 }, 5*time.Second, time.Millisecond)

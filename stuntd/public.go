@@ -53,7 +53,7 @@ func parsePublic(entries []string, own []netip.Prefix) (public, error) {
 // then a NAT stands before it, which shows it for whatever address we have.
 func (p *public) guess(own []netip.Prefix) {
 	ip, err := netip.ParseAddr(p.host)
-	if err != nil || len(p.outside) > 0 {
+	if err != nil || len(p.outside) > 0 || ip.IsLoopback() {
 		return
 	}
 	for _, o := range own {

@@ -17,6 +17,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"golang.org/x/time/rate"
+
 	"github.com/gostunt/stunt/internal/sock"
 	"github.com/gostunt/stunt/probe"
 	"github.com/gostunt/stunt/rendezvous"
@@ -37,10 +39,10 @@ type Server struct {
 // opened on the calling goroutine. The caller ends it with [Server.Shutdown]
 // or [Server.Close].
 func Start(cfg Config) (_ *Server, err error) {
-	limits, err := cfg.Limits.withDefaults()
-	if err != nil {
+	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	limits, _ := cfg.Limits.withDefaults() // checked
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Server{log: cfg.logger(), stop: stop}
 	defer func() {
@@ -127,6 +129,7 @@ func (s *Server) wire(network *sock.Net, pub public, l Limits, cfg *Config) {
 	s.mux = &mux{
 		door:    newDoor(l),
 		log:     s.log,
+		warn:    rate.Sometimes{Interval: quiet},
 		stun:    stun.ServeConn,
 		session: func(ctx context.Context, c *tls.Conn) { s.meet.ServeConn(ctx, c) }, // logs how it ended
 		web:     s.health.serve,
