@@ -118,7 +118,11 @@ func (d *dial) run(ctx context.Context, fresh bool) (*Conn, error) {
 	n.keep(race, s, nil)
 	tries := race.Tries()
 	d.collided = s.peer != "" && collision(tries)
-	return nil, &DialError{Err: timeoutOf(err), Attempts: attempts(tries, d.began), Help: d.help(err)}
+	de := &DialError{Err: timeoutOf(err)}
+	if errors.Is(err, ErrNoPath) || ctx.Err() != nil { // else it was not for want of a path
+		de.Attempts, de.Help = attempts(tries, d.began), d.help(err)
+	}
+	return nil, de
 }
 
 // meet goes through the messages of a dial.

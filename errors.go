@@ -22,6 +22,8 @@ var (
 	ErrNoPath = errors.New("no direct path found")
 	// ErrNotAuthorized: the peer, or the server, does not want this node.
 	ErrNotAuthorized = errors.New("not authorized")
+	// ErrSecurity: the listener does not take connections in the dialer's mode.
+	ErrSecurity = errors.New("the listener requires another security mode")
 	// ErrWrongPeer: whoever answered does not hold the key that was asked for.
 	ErrWrongPeer = errors.New("the peer holds another key than the one asked for")
 )
@@ -91,6 +93,8 @@ func fromServer(err error) error {
 		return meaning{syscall.ECONNREFUSED, err}
 	case rendezvous.CodeNotAllowed:
 		return meaning{ErrNotAuthorized, err}
+	case rendezvous.CodeModeMismatch:
+		return meaning{ErrSecurity, err}
 	case rendezvous.CodeTimeout:
 		return meaning{os.ErrDeadlineExceeded, err}
 	}
