@@ -81,7 +81,11 @@ func parseServer(s string) (ServerAddr, error) {
 
 func splitHostPort(s string) (host string, port uint16, err error) {
 	// A bare IPv6 address is all colons, and has no room for a port.
-	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")); err == nil {
+	bare := s
+	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+		bare = s[1 : len(s)-1]
+	}
+	if ip, err := netip.ParseAddr(bare); err == nil {
 		return ip.String(), DefaultPort, nil
 	}
 	if !strings.Contains(s, ":") {

@@ -50,7 +50,7 @@ func (r *round) server() ServerAddr { return r.servers[r.at] }
 // strike takes the present server out for good and reports whether any is left.
 func (r *round) strike() bool {
 	r.servers = slices.Delete(slices.Clone(r.servers), r.at, r.at+1)
-	r.struck = true
+	r.struck, r.failures = true, 0 // the pace was set by one that is gone
 	return len(r.servers) > 0
 }
 

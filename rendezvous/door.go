@@ -83,18 +83,6 @@ func (d *door) drain() (there map[*link]*session, empty <-chan struct{}) {
 	return maps.Clone(d.conns), d.empty
 }
 
-// count returns the number of sessions.
-func (d *door) count() (n int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, s := range d.conns {
-		if s != nil {
-			n++
-		}
-	}
-	return n
-}
-
 // sourceOf returns what limits count as one source: an IPv6 host has at least
 // a /64 to itself.
 func sourceOf(ip netip.Addr) netip.Prefix {

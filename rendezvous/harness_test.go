@@ -175,7 +175,7 @@ func (h *host) raw(t testing.TB, key ed25519.PrivateKey) *peer {
 	require.NoError(t, err)
 	conn, err := tls.Dial("tcp", h.addr.HostPort(), h.addr.tlsConfig(cert, nil))
 	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { conn.NetConn().Close() }) // without a last word that could block
 	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
 	return &peer{t: t, conn: conn, key: key}
 }

@@ -106,11 +106,12 @@ func TestPendingDials(t *testing.T) {
 		receive(t, call.Done, why)
 		require.ErrorIs(t, call.Err(), CodeBusy, why)
 	}
-	dial(a, "bob")
+	first := dial(a, "bob")
 	dial(a, "bob")
 	busy(dial(a, "carol"), "a caller has so many")
 	busy(dial(c, "bob"), "a callee has so many")
 	require.NoError(t, receive(t, b.offers, "an Offer").Answer(Answer{}))
+	receive(t, first.Answer, "an Answer")
 	receive(t, dial(c, "bob").Ringing, "an answer makes room")
 	receive(t, dial(b, "carol").Ringing, "being called does not keep one from calling")
 }

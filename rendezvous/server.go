@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,6 +38,7 @@ type Server struct {
 	Now func() time.Time // for the hold time; nil: time.Now
 
 	start     sync.Once
+	sessions  atomic.Int64
 	door      door
 	directory directory
 	dials     dialTable
@@ -172,6 +174,7 @@ func (s *Server) admit(sess *session) error {
 	if stale != nil {
 		stale.link.close(errorf(CodeReplaced, "it missed its keepalive and another session came"))
 	}
+	s.sessions.Add(1)
 	sess.tell(&Welcome{Version: sess.version, Observed: sess.observed, Keepalive: s.keepalive(), Agent: clip(s.Agent, MaxText)})
 	s.logger().Info("session began", "peer", sess.fingerprint, "remote", sess.observed)
 	return nil
@@ -189,6 +192,7 @@ func (s *Server) refuse(l *link, from netip.AddrPort, err error) {
 // dismiss takes an ended session out of everything, and tells those who wait
 // for it.
 func (s *Server) dismiss(sess *session, reason error) {
+	s.sessions.Add(-1)
 	s.directory.leave(sess, s.now())
 	for _, d := range s.dials.leave(sess) {
 		if d.from == sess {
@@ -234,7 +238,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // Sessions returns how many sessions there are.
-func (s *Server) Sessions() int { return s.door.count() }
+func (s *Server) Sessions() int { return int(s.sessions.Load()) }
 
 // Outcomes returns how the dials of this server ended, as their callers say.
 func (s *Server) Outcomes() []OutcomeCount { return s.tally.counts() }

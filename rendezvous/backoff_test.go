@@ -1,0 +1,82 @@
+package rendezvous
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// longest returns the longest of many draws from the same state.
+func longest(r round, v visit) (most time.Duration) {
+	for range 2000 {
+		again := r
+		most = max(most, again.next(v))
+	}
+	return most
+}
+
+func TestBackoff(t *testing.T) {
+	r := round{servers: make([]ServerAddr, 1)}
+	far, near := visit{connected: true}, visit{}
+	require.LessOrEqual(t, longest(r, far), firstDelay, "the first attempt follows at once")
+	for range 20 {
+		r.next(far)
+	}
+	require.LessOrEqual(t, longest(r, far), farDelay)
+	require.Greater(t, longest(r, far), farDelay/2, "spread over the whole delay")
+	require.LessOrEqual(t, longest(r, near), nearDelay, "a server that is back is found within seconds")
+	r.next(visit{connected: true, lasted: stableTime})
+	require.LessOrEqual(t, longest(r, far), 2*firstDelay, "a session that lasted makes a new start")
+	wait := r.next(visit{notBefore: time.Now().Add(time.Hour)})
+	require.Greater(t, wait, 59*time.Minute, "a drained server is left alone")
+}
+
+func TestRoundOverServers(t *testing.T) {
+	a, b, c := ServerAddr{Host: "a"}, ServerAddr{Host: "b"}, ServerAddr{Host: "c"}
+	configured := []ServerAddr{a, b, c}
+	r := round{servers: configured}
+	var seen []ServerAddr
+	step := func(strike bool) {
+		seen = append(seen, r.server())
+		if strike {
+			require.True(t, r.strike())
+		}
+		require.LessOrEqual(t, r.next(visit{}), firstDelay, "one round over all servers before it slows down")
+	}
+	step(false)
+	step(true)
+	step(false)
+	require.Equal(t, []ServerAddr{a, b, c}, seen)
+	r.next(visit{})
+	require.Equal(t, c, r.server())
+	require.True(t, r.strike())
+	r.next(visit{})
+	require.Equal(t, a, r.server())
+	require.False(t, r.strike(), "none is left")
+	require.Equal(t, []ServerAddr{a, b, c}, configured, "the configuration is not ours to change")
+}
+
+func TestSleep(t *testing.T) {
+	require.True(t, sleep(t.Context(), 0))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.False(t, sleep(ctx, time.Hour))
+}
+
+func TestErrorsMatch(t *testing.T) {
+	err := lost(errorf(CodeReplaced, "by another"))
+	require.ErrorIs(t, err, ErrDisconnected)
+	require.ErrorIs(t, err, CodeReplaced)
+	require.NotErrorIs(t, err, CodeIDTaken)
+	require.Equal(t, CodeInternal, asError(errors.New("a secret")).Code)
+	require.Empty(t, asError(errors.New("a secret")).Text)
+	for c := CodeNone; c <= CodeInternal; c++ {
+		require.NotContains(t, c.String(), "code ", "every code has a name")
+	}
+	require.Equal(t, "code 999", Code(999).String())
+	require.True(t, Code(999).byPeer(), "a later version may have more refusals")
+	require.Equal(t, "rendezvous: server h:1: rendezvous: id taken", (&FinalError{Server: ServerAddr{Host: "h", Port: 1}, Err: CodeIDTaken}).Error())
+}
