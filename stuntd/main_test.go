@@ -106,17 +106,14 @@ func TestFlagsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../docs/server.md")
 	require.NoError(t, err)
 	var got []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `-([a-z0-9-]+)[^`]*` \\| ([^|]*) \\|").FindAllStringSubmatch(string(page), -1) {
-		got = append(got, row[1]+" "+strings.Trim(strings.TrimSpace(row[2]), "`"))
+	for _, row := range regexp.MustCompile("(?m)^\\| `-([a-z0-9-]+)[^`]*` \\|([^|]*)\\|").FindAllStringSubmatch(string(page), -1) {
+		got = append(got, strings.TrimSpace(row[1]+" "+strings.Trim(row[2], " `")))
 	}
 	var want []string
 	var o options
 	o.flagSet().VisitAll(func(f *flag.Flag) {
 		want = append(want, strings.TrimSpace(f.Name+" "+f.DefValue))
 	})
-	for i, g := range got {
-		got[i] = strings.TrimSpace(g)
-	}
 	require.ElementsMatch(t, want, got, "flags and their defaults")
 }
 
