@@ -1,0 +1,131 @@
+package stunt_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gostunt/stunt"
+)
+
+// What these benchmarks print, and what it means, is in docs/benchmarks.md.
+// Everything is compared with something else in the same run, as a ratio or in
+// round trips: those hold on any machine, times do not.
+
+// dialsPerOp is how many dials the dial benchmark makes for one op, so that a
+// run with -benchtime=1x has a median to tell.
+const dialsPerOp = 20
+
+// BenchmarkDialCost measures from DialContext to the first byte that the peer
+// has echoed: both nodes warm, both behind NATs with endpoint-independent
+// mapping, 40 ms there and back between any two of the server and the NATs.
+// Its bound, in docs/benchmarks.md, is one round trip to the server, two and a
+// half to the peer, and 5 ms. Beside it is plain TCP to a public host.
+func BenchmarkDialCost(b *testing.B) {
+	const rtt = 40 * time.Millisecond
+	w := newWorld(b, rtt)
+	w.noIPv6 = true // whose firewalls would be crossed as well, and are not what is measured
+	a := w.node(w.behind("a", "eim-apdf"), stunt.Config{ID: "a"})
+	home := w.behind("b", "eim-apdf")
+	d := w.node(home, stunt.Config{})
+	ln := listen(b, a, 0)
+	go echoAll(ln) // until ln is closed, by listen's cleanup
+	w.ready(a, d)
+
+	public := w.at("public", "")
+	require.Equal(b, rtt, w.lab.RTT(home, public), "plain TCP has as far to go")
+	plain, err := public.Listen(b.Context(), "tcp4", public.AddrPort(7).String())
+	require.NoError(b, err)
+	b.Cleanup(func() { plain.Close() })
+	go echoAll(plain) // until it is closed
+
+	dialPlain := func(ctx context.Context) net.Conn {
+		c, err := home.Dial(ctx, "tcp4", plain.Addr().String())
+		require.NoError(b, err)
+		return c
+	}
+	dialPeer := func(ctx context.Context) net.Conn {
+		c, err := d.DialContext(ctx, "tcp", "a")
+		require.NoError(b, err)
+		return c
+	}
+	// The first dial uses the session's port; it also makes the node keep others
+	// warm. One of these is ready again when the echo of the dial before is here:
+	// a binding takes two round trips, a dial three and a half.
+	firstByte(b, dialPeer)
+
+	var dials, tcp []time.Duration
+	cold := 0
+	for b.Loop() {
+		for range dialsPerOp {
+			t, c := firstByte(b, dialPeer)
+			p := c.(*stunt.Conn).Path()
+			require.Equal(b, stunt.SimultaneousOpen, p.Method, "%+v", p)
+			if p.Timing.Session > rtt/2 {
+				cold++
+			}
+			dials = append(dials, t)
+			t, _ = firstByte(b, dialPlain)
+			tcp = append(tcp, t)
+		}
+	}
+	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+	p50, slowest := spread(dials)
+	tcp50, tcpSlowest := spread(tcp)
+	bound := rtt + 5*rtt/2
+	b.ReportMetric(0, "ns/op") // of a mixture: says nothing
+	b.ReportMetric(ms(p50), "ms-p50")
+	b.ReportMetric(ms(slowest), "ms-max")
+	b.ReportMetric(ms(p50)/ms(rtt), "rtt-p50")
+	b.ReportMetric(ms(slowest)/ms(rtt), "rtt-max")
+	b.ReportMetric(ms(p50-bound), "ms-over-bound-p50")
+	b.ReportMetric(ms(slowest-bound), "ms-over-bound-max")
+	b.ReportMetric(float64(cold), "cold-dials")
+	b.ReportMetric(ms(tcp50), "tcp-ms-p50")
+	b.ReportMetric(ms(tcp50)/ms(rtt), "tcp-rtt-p50")
+	b.ReportMetric(ms(tcp50-2*rtt), "tcp-ms-over-2rtt-p50")
+	b.ReportMetric(ms(tcpSlowest-2*rtt), "tcp-ms-over-2rtt-max")
+}
+
+// firstByte dials, sends a byte and waits until it comes back. It returns how
+// long that took, and the connection, closed.
+func firstByte(t testing.TB, dial func(context.Context) net.Conn) (time.Duration, net.Conn) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var one [1]byte
+	began := time.Now()
+	c := dial(ctx)
+	_, err := c.Write(one[:])
+	require.NoError(t, err)
+	_, err = io.ReadFull(c, one[:])
+	require.NoError(t, err)
+	took := time.Since(began)
+	require.NoError(t, c.Close())
+	return took, c
+}
+
+// echoAll sends back whatever comes, on every connection, until ln is closed.
+func echoAll(ln net.Listener) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() { // until the other end closes
+			io.Copy(c, c)
+			c.Close()
+		}()
+	}
+}
+
+// spread returns the median and the greatest of some.
+func spread(ds []time.Duration) (p50, greatest time.Duration) {
+	ds = slices.Sorted(slices.Values(ds))
+	return ds[len(ds)/2], ds[len(ds)-1]
+}
