@@ -164,29 +164,26 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 // ring waits for the server's word and the peer's answer, and fires at once on
 // each that brings addresses.
 func (d *dial) ring(ctx context.Context, call *rendezvous.Call, race *punch.Race, mine punch.Side, initiator *secure.Initiator) (*secure.Session, error) {
+	rang := func(r rendezvous.Ringing) error {
+		d.told = r.Key
+		d.step(Step{Phase: PhaseRinging})
+		return d.fire(race, mine, r.Candidates, r.Report)
+	}
 	for {
 		select {
 		case r := <-call.Ringing:
-			d.told = r.Key
-			d.step(Step{Phase: PhaseRinging})
-			if err := d.fire(race, mine, r.Candidates, r.Report); err != nil {
+			if err := rang(r); err != nil {
 				return nil, err
 			}
 		case a := <-call.Answer:
-			if a.Code != rendezvous.CodeNone {
-				return nil, fromServer(&rendezvous.Error{Code: a.Code, Text: a.Text})
+			select {
+			case r := <-call.Ringing: // it came first; select chose at random
+				if err := rang(r); err != nil {
+					return nil, err
+				}
+			default:
 			}
-			session, err := initiator.Finish(a.Noise)
-			if err != nil {
-				return nil, err
-			}
-			if err := d.verify(session); err != nil {
-				return nil, err
-			}
-			d.timing.Keyed = time.Since(d.began)
-			d.step(Step{Phase: PhaseAnswered})
-			race.Keys(session)
-			return session, d.fire(race, mine, a.Candidates, a.Report)
+			return d.answered(a, race, mine, initiator)
 		case <-call.Done:
 			return nil, fromServer(call.Err())
 		case <-d.node.life.Done():
@@ -195,6 +192,27 @@ func (d *dial) ring(ctx context.Context, call *rendezvous.Call, race *punch.Race
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// answered finishes the handshake, and fires at what the answer adds.
+func (d *dial) answered(a rendezvous.Answer, race *punch.Race, mine punch.Side, initiator *secure.Initiator) (*secure.Session, error) {
+	if a.Code != rendezvous.CodeNone {
+		return nil, fromServer(&rendezvous.Error{Code: a.Code, Text: a.Text})
+	}
+	session, err := initiator.Finish(a.Noise)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.verify(session); err != nil {
+		return nil, err
+	}
+	d.timing.Keyed = time.Since(d.began)
+	d.step(Step{Phase: PhaseAnswered})
+	if err := d.fire(race, mine, a.Candidates, a.Report); err != nil {
+		return nil, err
+	}
+	race.Keys(session)
+	return session, nil
 }
 
 // fire starts the attempts at what the peer, or the server for it, has told.

@@ -31,9 +31,9 @@ const (
 type ports struct {
 	net    *sock.Net
 	accept func(*net.TCPConn)
-	bind   func(context.Context, *punch.Port) (*probe.Binding, error) // nil binding: no NAT to ask about
-	want   int                                                        // warm slots while dialling
-	life   context.Context                                            // of the node
+	bind   func(context.Context, *punch.Port) (*slot, error)
+	want   int             // warm slots while dialling
+	life   context.Context // of the node
 
 	opening *semaphore.Weighted
 	taken   chan struct{}  // capacity 1; wakes fill
@@ -261,14 +261,10 @@ func (p *ports) open(ctx context.Context) (*slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &slot{port: port}
-	s.binding, err = p.bind(ctx, port)
+	s, err := p.bind(ctx, port)
 	if err != nil {
 		port.Close()
 		return nil, err
-	}
-	if s.binding != nil {
-		s.public = s.binding.Public()
 	}
 	return s, nil
 }

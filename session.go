@@ -156,16 +156,20 @@ func (n *Node) known() *probe.Report {
 	return n.st.report
 }
 
-// bind learns the public address of a fresh port, and holds it. Without a NAT
-// there is nothing to learn: the port is where the host is.
-func (n *Node) bind(ctx context.Context, port *punch.Port) (*probe.Binding, error) {
-	if r := n.known(); r != nil && r.Mapping == probe.NoNAT {
-		return nil, nil
-	}
+// bind gives a fresh port a public address: it asks the server through a
+// connection that then holds the mapping, or, where there is no NAT, knows it.
+func (n *Node) bind(ctx context.Context, port *punch.Port) (*slot, error) {
 	n.mu.Lock()
-	server := n.st.server
+	server, public, r := n.st.server, n.st.public, n.st.report
 	n.mu.Unlock()
-	return probe.Bind(ctx, probe.BindConfig{Net: n.ports.net, Local: port.Local(server.Addr()), Server: server, Logger: n.log})
+	if r != nil && r.Mapping == probe.NoNAT {
+		return &slot{port: port, public: netip.AddrPortFrom(public.Addr(), port.Number())}, nil
+	}
+	b, err := probe.Bind(ctx, probe.BindConfig{Net: n.ports.net, Local: port.Local(server.Addr()), Server: server, Logger: n.log})
+	if err != nil {
+		return nil, err
+	}
+	return &slot{port: port, public: b.Public(), binding: b}, nil
 }
 
 func encodeReport(r *probe.Report) []byte {

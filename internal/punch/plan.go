@@ -53,6 +53,7 @@ const (
 //	host, IPv4                    same public IP    0            LAN
 //	host, IPv4                    in our subnet     0            LAN
 //	host, IPv4                    elsewhere         not tried    (somebody else's 192.168.1.2)
+//	public, peer has no NAT       same public IP    0            LAN (one machine)
 //	public                        same public IP    hairpinLead  hairpin
 //	public, peer has no NAT       —                 0            direct
 //	public, we have no NAT        —                 0            reversed
@@ -83,7 +84,7 @@ func Plan(mine, theirs Side, prefixes []netip.Prefix) []Attempt {
 			a.Method = LAN
 		case c.Kind == Host:
 			continue
-		case sameNAT && isHost(theirs.Candidates, ip):
+		case sameNAT && (isHost(theirs.Candidates, ip) || ip.IsLoopback()):
 			a.Method = LAN // one machine, or one network without a NAT
 		case sameNAT:
 			a.Method, a.Start = Hairpin, hairpinLead

@@ -27,7 +27,7 @@ func (r *Race) arrived(c *net.TCPConn, h secure.Header) bool {
 	}
 	r.arrive++
 	remote := sock.AddrPort(c.RemoteAddr())
-	p := &Path{Conn: c, Remote: remote, Method: r.methodOf(remote), Accepted: true, Connected: time.Now()}
+	p := &Path{Conn: c, Remote: remote, Accepted: true, Connected: time.Now()}
 	r.wg.Go(func() {
 		r.event(Arrived, remote, p.Method, nil)
 		if err := r.prove(p, &h); err != nil {
@@ -39,8 +39,10 @@ func (r *Race) arrived(c *net.TCPConn, h secure.Header) bool {
 
 // methodOf names the method of an arrival: that of the attempt at the address
 // it came from, or Reversed where it comes from a port that we did not know,
-// as through a NAT that maps per destination. The caller holds mu.
+// as through a NAT that maps per destination.
 func (r *Race) methodOf(remote netip.AddrPort) Method {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if t := r.tries[remote]; t != nil {
 		if t.Method == Direct {
 			return Reversed
@@ -100,6 +102,9 @@ func (r *Race) exchange(p *Path, h *secure.Header) error {
 			return err
 		}
 		h = &read
+	}
+	if p.Accepted { // it may have come before we fired
+		p.Method = r.methodOf(p.Remote)
 	}
 	p.theirs = h.Nonce
 	r.event(Verified, p.Remote, p.Method, nil)
