@@ -1,0 +1,215 @@
+// Package grid measures which NATs are crossed: for each pair of behaviours
+// it builds a lab with a server and two hosts behind these NATs, lets one
+// [stunt.Node] dial the other, and notes by which method they met, how often,
+// in how many round trips and with how many SYNs.
+//
+// The programs under test are the real ones: stuntd, and nodes with nothing
+// but their public configuration, over the kernel's TCP. "stunt lab grid"
+// prints the table that the README shows; the test of this package compares
+// a part of it with testdata/grid.golden.
+package grid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Config says what is measured. The zero value is the table of the README.
+type Config struct {
+	// Sides are the rows (who listens) and the columns (who dials). Nil: Core.
+	Sides []Side
+	// Shared are the pairs that share a network, a NAT or a family. Nil: all
+	// of [Shared]; empty but not nil: none.
+	Shared []Case
+	// N is how many dials each pair makes. 0: 5.
+	N int
+	// PerWorld is how many of these one lab sees, one after the other; the
+	// next ones begin in a fresh one with the next seed. 0: 5.
+	PerWorld int
+	// Seed decides every random choice of the first lab's NATs.
+	Seed uint64
+	// RTT is between any two of the server and the outermost NATs, and the
+	// unit that times are given in. 0: 100 ms, next to which the noise of a
+	// busy machine is small.
+	RTT time.Duration
+	// Window is how long a dial tries, as in [stunt.Config]. 0: 3 s, which
+	// still covers two retransmissions of a lost SYN.
+	Window time.Duration
+	// Jobs is how many labs run at once: most of their time is waiting. 0: 8.
+	Jobs int
+	// Progress, if not nil, is called after each lab, one call at a time.
+	Progress func(done, total int)
+	// TraceDir, if not empty, is an existing folder that gets a file per lab:
+	// every packet at every point, and every step of the two nodes.
+	TraceDir string
+}
+
+func (c Config) orDefault() Config {
+	def := func(n *int, v int) {
+		if *n <= 0 {
+			*n = v
+		}
+	}
+	def(&c.N, 5)
+	def(&c.PerWorld, 5)
+	def(&c.Jobs, 8)
+	if c.RTT <= 0 {
+		c.RTT = 100 * time.Millisecond
+	}
+	if c.Window <= 0 {
+		c.Window = 3 * time.Second
+	}
+	if c.Sides == nil {
+		c.Sides = Core()
+	}
+	if c.Shared == nil {
+		c.Shared = Shared()
+	}
+	return c
+}
+
+// Grid is what was measured.
+type Grid struct {
+	N      int
+	Seed   uint64
+	RTT    time.Duration
+	Sides  []Side
+	Cells  [][]Result // [listener][dialer], in the order of Sides
+	Shared []Result
+}
+
+// job is one lab: some of the dials of a case.
+type job struct {
+	result *Result
+	world  int // number of the lab within the case
+	dials  int
+}
+
+// Run measures. It fails if ctx ends, and where there can be no lab. An error
+// of single labs, as on a machine without the memory for them, is returned
+// with the grid, in which their cells have no dials.
+func Run(ctx context.Context, c Config) (*Grid, error) {
+	c = c.orDefault()
+	state, err := os.MkdirTemp("", "stunt-grid-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(state)
+
+	g := newGrid(c)
+	jobs := g.jobs(c)
+	var mu sync.Mutex // guards following, and the results
+	var errs []error
+	done := 0
+	var workers errgroup.Group
+	workers.SetLimit(c.Jobs)
+	for i, j := range jobs {
+		workers.Go(func() error {
+			ds, err := c.run(ctx, j, filepath.Join(state, fmt.Sprint(i)))
+			mu.Lock()
+			defer mu.Unlock()
+			j.result.Dials = append(j.result.Dials, ds...)
+			if err != nil && ctx.Err() == nil {
+				errs = append(errs, fmt.Errorf("%v: %w", j.result.Case, err))
+			}
+			if done++; c.Progress != nil {
+				c.Progress(done, len(jobs))
+			}
+			return nil
+		})
+	}
+	workers.Wait()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return g, errors.Join(errs...)
+}
+
+func newGrid(c Config) *Grid {
+	g := &Grid{N: c.N, Seed: c.Seed, RTT: c.RTT, Sides: c.Sides}
+	for _, l := range c.Sides {
+		row := make([]Result, len(c.Sides))
+		for i, d := range c.Sides {
+			row[i] = Result{Case: pair(l, d), RTT: c.RTT}
+		}
+		g.Cells = append(g.Cells, row)
+	}
+	for _, s := range c.Shared {
+		g.Shared = append(g.Shared, Result{Case: s, RTT: c.RTT})
+	}
+	return g
+}
+
+// results returns every result, those of the table first.
+func (g *Grid) results() []*Result {
+	var all []*Result
+	for _, row := range g.Cells {
+		for i := range row {
+			all = append(all, &row[i])
+		}
+	}
+	for i := range g.Shared {
+		all = append(all, &g.Shared[i])
+	}
+	return all
+}
+
+func (g *Grid) jobs(c Config) []job {
+	var jobs []job
+	for _, r := range g.results() {
+		for world, left := 0, c.N; left > 0; world++ {
+			n := min(left, c.PerWorld)
+			jobs = append(jobs, job{r, world, n})
+			left -= n
+		}
+	}
+	return jobs
+}
+
+// run makes the dials of a job in a lab of its own.
+func (c Config) run(ctx context.Context, j job, state string) (dials []Dial, err error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	w := &world{config: c, seed: c.Seed + uint64(j.world)}
+	if c.TraceDir != "" {
+		f, err := os.Create(filepath.Join(c.TraceDir, fmt.Sprintf("%s-%d.txt", j.result.Case.file(), j.world)))
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		w.trace = &locked{w: f}
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	if err := w.build(ctx, j.result.Case, state); err != nil {
+		return nil, err
+	}
+	for i := range j.dials {
+		d, err := w.dial(ctx, i)
+		if err != nil {
+			return dials, err
+		}
+		dials = append(dials, d)
+	}
+	return dials, nil
+}
+
+// locked lets the lab and the nodes write to one trace.
+type locked struct {
+	mu sync.Mutex // guards following
+	w  io.Writer
+}
+
+func (l *locked) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}

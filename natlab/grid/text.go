@@ -1,0 +1,72 @@
+package grid
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/gostunt/stunt"
+)
+
+// short are the words of the tables for methods with long names.
+var short = map[stunt.Method]string{stunt.SimultaneousOpen: "open"}
+
+// method returns the methods of a result in short words, or "no path".
+func (r *Result) method() string {
+	var words []string
+	for _, m := range r.Methods() {
+		w := short[m]
+		if w == "" {
+			w = string(m)
+		}
+		words = append(words, w)
+	}
+	if words == nil {
+		return "no path"
+	}
+	return strings.Join(words, "+")
+}
+
+// trips returns the median in words.
+func (r *Result) trips() string {
+	if m := r.Median(); m > 0 {
+		return fmt.Sprintf("%.1f", m)
+	}
+	return "–"
+}
+
+// conditions says in words what the numbers hold for.
+func (g *Grid) conditions() string {
+	return fmt.Sprintf("%d dials each, %v round trip between any two of the server and the outermost NATs, seed %d",
+		g.N, g.RTT.Round(time.Microsecond), g.Seed)
+}
+
+// WriteText writes one line per pair, with columns that a program can split
+// at two spaces: listener, dialer, method, successes of dials, median time in
+// round trips, SYNs per dial, and the reason where one failed.
+func (g *Grid) WriteText(w io.Writer) error {
+	fmt.Fprintf(w, "%s\n\n", g.conditions())
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "listener\tdialer\tmethod\tworked\ttrips\tSYNs\treason")
+	for _, row := range g.Cells {
+		for i := range row {
+			r := &row[i]
+			fmt.Fprintf(t, "%s\t%s\t%s\n", r.Case.Listener, r.Case.Dialer, r.columns())
+		}
+	}
+	for i := range g.Shared {
+		r := &g.Shared[i]
+		fmt.Fprintf(t, "%s\t\t%s\n", r.Case.Name, r.columns())
+	}
+	return t.Flush()
+}
+
+func (r *Result) columns() string {
+	s := fmt.Sprintf("%s\t%d/%d\t%s\t%.1f", r.method(), r.OK(), len(r.Dials), r.trips(), r.SYNs())
+	if reason := r.Reason(); reason != "" {
+		s += "\t" + reason
+	}
+	return s
+}
