@@ -55,13 +55,12 @@ func stream(t testing.TB, s *Session, writes ...string) []byte {
 	return w.out.Bytes()
 }
 
+// listening returns a listener's end that reads from r, under the keys of [provenSessions] and without its cost.
+func listening(k keys, r io.Reader) *Conn { return newConn(&wire{in: r}, &k) }
+
 // receive returns what the listener reads of b, and the error that ends it.
-func receive(t testing.TB, b []byte) (string, error) {
-	t.Helper()
-	_, s := provenSessions(t)
-	c, err := s.Conn(&wire{in: bytes.NewReader(b)})
-	require.NoError(t, err)
-	got, err := io.ReadAll(c)
+func receive(k keys, b []byte) (string, error) {
+	got, err := io.ReadAll(listening(k, bytes.NewReader(b)))
 	if err == nil {
 		err = io.EOF
 	}
@@ -70,8 +69,8 @@ func receive(t testing.TB, b []byte) (string, error) {
 
 func TestRecords(t *testing.T) {
 	big := strings.Repeat("0123456789abcdef", 20_000)
-	ds, _ := provenSessions(t)
-	got, err := receive(t, stream(t, ds, "hello", "", "world", big))
+	ds, ls := provenSessions(t)
+	got, err := receive(*ls.keys, stream(t, ds, "hello", "", "world", big))
 	require.ErrorIs(t, err, io.EOF)
 	require.Equal(t, "helloworld"+big, got)
 }
@@ -84,14 +83,13 @@ func TestReadSizes(t *testing.T) {
 	for range 40 {
 		writes = append(writes, strings.Repeat(string(rune('a'+random.IntN(26))), random.IntN(1<<random.IntN(17))))
 	}
-	ds, _ := provenSessions(t)
+	ds, ls := provenSessions(t)
 	sent := stream(t, ds, writes...)
 	for _, size := range []int{1, 100, firstPlain, maxPlain - 1, maxPlain, 1 << 20} {
 		for _, segment := range []int{1 << 20, 1460, 3} {
-			_, s := provenSessions(t)
-			c, err := s.Conn(&wire{in: &segments{b: sent, size: segment}})
-			require.NoError(t, err)
+			c := listening(*ls.keys, &segments{b: sent, size: segment})
 			var got bytes.Buffer
+			var err error
 			p := make([]byte, size)
 			for err == nil {
 				var n int
@@ -122,11 +120,11 @@ func (s *segments) Read(p []byte) (int, error) {
 
 // TestRecordBits flips every bit of a stream. What was before the damage arrives, nothing after it does.
 func TestRecordBits(t *testing.T) {
-	ds, _ := provenSessions(t)
+	ds, ls := provenSessions(t)
 	good := stream(t, ds, "hello", "world")
 	first := recordOverhead + len("hello")
 	for i, bad := range damaged(good)[:len(good)*8] {
-		got, err := receive(t, bad)
+		got, err := receive(*ls.keys, bad)
 		require.NotEqual(t, io.EOF, err, "bit %d", i)
 		var refused *RecordError
 		require.True(t, errors.As(err, &refused) || errors.Is(err, io.ErrUnexpectedEOF), "bit %d: %v", i, err)
@@ -137,6 +135,7 @@ func TestRecordBits(t *testing.T) {
 
 func TestRecordsMoved(t *testing.T) {
 	ds, ls := provenSessions(t)
+	k := *ls.keys
 	good := stream(t, ds, "aaaaa", "bbbbb")
 	back := stream(t, ls, "aaaaa", "bbbbb")
 	size := recordOverhead + 5
@@ -150,7 +149,7 @@ func TestRecordsMoved(t *testing.T) {
 		"empty":     bytes.Join([][]byte{{typeData, 0, 16}, a}, nil),
 		"too long":  bytes.Join([][]byte{{typeData, 0x80, 0x11}, make([]byte, 1<<16)}, nil),
 	} {
-		_, err := receive(t, bad)
+		_, err := receive(k, bad)
 		var refused *RecordError
 		require.ErrorAs(t, err, &refused, name)
 	}
@@ -158,13 +157,13 @@ func TestRecordsMoved(t *testing.T) {
 
 // TestTruncated cuts the stream after each byte, as anyone who can send a FIN may.
 func TestTruncated(t *testing.T) {
-	ds, _ := provenSessions(t)
+	ds, ls := provenSessions(t)
 	good := stream(t, ds, "hello", "world")
 	for n := range good {
-		_, err := receive(t, good[:n])
+		_, err := receive(*ls.keys, good[:n])
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF, "%d bytes", n)
 	}
-	got, err := receive(t, append(bytes.Clone(good), "and what anyone appends"...))
+	got, err := receive(*ls.keys, append(bytes.Clone(good), "and what anyone appends"...))
 	require.Equal(t, io.EOF, err)
 	require.Equal(t, "helloworld", got)
 }
@@ -257,48 +256,78 @@ func TestCloseUnblocks(t *testing.T) {
 	require.ErrorIs(t, <-errs, net.ErrClosed)
 }
 
-// TestWriteDeadline fills a connection until writes time out, often in the middle of a record, then reads: every byte that
-// was counted arrives, in order, and no other.
+// throttled takes some bytes and then times out, as a connection does whose peer does not read.
+type throttled struct {
+	wire
+	room int
+}
+
+func (c *throttled) Write(p []byte) (int, error) {
+	n, _ := c.wire.Write(p[:min(len(p), c.room)])
+	c.room -= n
+	if n < len(p) {
+		return n, os.ErrDeadlineExceeded
+	}
+	return n, nil
+}
+
+// TestWriteResumes times writes out at every byte of a few records, and then at random: every byte that was counted
+// arrives, in order, and no other.
+func TestWriteResumes(t *testing.T) {
+	ds, ls := provenSessions(t)
+	random := rand.New(testRandom("resume"))
+	data := make([]byte, 200_000)
+	_, _ = testRandom("data").Read(data)
+	for cut := range 100 {
+		k := *ds.keys
+		w := &throttled{room: cut}
+		c := newConn(w, &k)
+		var want []byte
+		for range 10 {
+			p := data[:1+random.IntN(1<<random.IntN(17))]
+			n, err := c.Write(p)
+			want = append(want, p[:n]...)
+			if n < len(p) {
+				require.ErrorIs(t, err, os.ErrDeadlineExceeded, "a short count needs a reason")
+			}
+			w.room += random.IntN(1 << random.IntN(17))
+		}
+		for c.CloseWrite() != nil { // takes along what is pending, and may itself time out
+			w.room += 10_000
+		}
+		got, err := receive(*ls.keys, w.out.Bytes())
+		require.Equal(t, io.EOF, err)
+		require.True(t, string(want) == got, "the stream must be what was counted")
+		require.Nil(t, c.out.buf, "nothing is held once all is sent")
+	}
+}
+
+// TestWriteDeadline fills a real connection until it times out, and then goes on.
 func TestWriteDeadline(t *testing.T) {
 	a, b := tcpPair(t)
-	require.NoError(t, a.SetWriteBuffer(64<<10))
-	require.NoError(t, b.SetReadBuffer(64<<10))
 	c1, c2 := testConns(t, a, b)
+	data := make([]byte, 1<<20)
+	_, _ = testRandom("data").Read(data)
 	var want []byte
-	random := rand.New(testRandom("deadline"))
-	write := func() error {
-		p := make([]byte, 1+random.IntN(200_000))
-		for i := range p {
-			p[i] = byte(random.Uint32())
-		}
-		n, err := c1.Write(p)
-		want = append(want, p[:n]...)
-		return err
+	require.NoError(t, c1.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
+	var err error
+	for err == nil {
+		var n int
+		n, err = c1.Write(data)
+		want = append(want, data[:n]...)
 	}
-	var got []byte
-	for range 20 {
-		require.NoError(t, c1.SetWriteDeadline(time.Now().Add(5*time.Millisecond)))
-		err := error(nil)
-		for err == nil {
-			err = write()
-		}
-		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-		n, err := c1.Write([]byte("no"))
-		require.Zero(t, n, "nothing is counted after the deadline")
-		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	n, err := c1.Write([]byte("no"))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.Zero(t, n, "nothing is counted after the deadline")
 
-		p := make([]byte, 1+random.IntN(100_000)) // some room, so that the next round goes on in mid-record
-		n, err = c2.Read(p)
-		require.NoError(t, err)
-		got = append(got, p[:n]...)
-	}
 	require.NoError(t, c1.SetWriteDeadline(time.Time{}))
 	closed := make(chan error, 1)
-	go func() { closed <- c1.CloseWrite() }() // takes along what is pending
-	rest, err := io.ReadAll(c2)
+	go func() { closed <- c1.CloseWrite() }()
+	got, err := io.ReadAll(c2)
 	require.NoError(t, err)
 	require.NoError(t, <-closed)
-	require.True(t, bytes.Equal(want, append(got, rest...)), "the stream must be what was counted")
+	require.True(t, bytes.Equal(want, got), "the stream must be what was counted")
 }
 
 // TestReadDeadline lets a Read time out at each byte of a record.

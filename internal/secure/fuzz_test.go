@@ -113,7 +113,7 @@ func FuzzSelect(f *testing.F) {
 // was all of it. The segment size varies where the reader has to stop and go on.
 func FuzzRecords(f *testing.F) {
 	const sent = "helloworld"
-	ds, _ := provenSessions(f)
+	ds, ls := provenSessions(f)
 	good := stream(f, ds, "hello", "world")
 	f.Add(good, 1000)
 	f.Add(good[:30], 1)
@@ -123,12 +123,7 @@ func FuzzRecords(f *testing.F) {
 		if segment < 1 {
 			return
 		}
-		_, ls := provenSessions(t)
-		c, err := ls.Conn(&wire{in: &segments{b: b, size: segment}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := io.ReadAll(c)
+		got, err := io.ReadAll(listening(*ls.keys, &segments{b: b, size: segment}))
 		var refused *RecordError
 		switch {
 		case !strings.HasPrefix(sent, string(got)):

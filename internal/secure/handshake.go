@@ -23,7 +23,7 @@ import (
 // messages before. Signature 3 is by the key of message 1.
 //
 // The X25519 static keys are made afresh for each handshake. A lasting one would buy nothing, because each handshake is
-// signed anyway, and it would be one more secret to keep and to steal; a fresh one costs 20 µs.
+// signed anyway, and it would be one more secret to keep and to steal; a fresh one costs less than 0.1 ms.
 const (
 	keySize = 32 // X25519 and Ed25519 public keys, and the proof key
 	sigSize = ed25519.SignatureSize

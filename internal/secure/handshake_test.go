@@ -133,7 +133,8 @@ func TestMessage1Bits(t *testing.T) {
 	}
 }
 
-// TestMessage2Bits does so with message 2. An Initiator finishes once, so each try takes one with the same keys.
+// TestMessage2Bits flips a bit in every byte of message 2. An Initiator finishes once, so each try takes a new one with the
+// same keys.
 func TestMessage2Bits(t *testing.T) {
 	_, msg1, err := initiate(testRandom("bob"), testKey("bob"), testParams)
 	require.NoError(t, err)
@@ -141,7 +142,7 @@ func TestMessage2Bits(t *testing.T) {
 	require.NoError(t, err)
 	msg2, _, err := r.Answer()
 	require.NoError(t, err)
-	for _, bad := range damaged(msg2) {
+	for _, bad := range nicked(msg2) {
 		i, _, err := initiate(testRandom("bob"), testKey("bob"), testParams)
 		require.NoError(t, err)
 		_, err = i.Finish(bad)
@@ -157,7 +158,7 @@ func TestMessage2Bits(t *testing.T) {
 func TestMessage3(t *testing.T) {
 	ds, _ := testSessions(t, testParams)
 	good := ds.message3
-	for _, bad := range damaged(good[:])[:message3Size*8] {
+	for _, bad := range nicked(good[:]) {
 		ds, ls := testSessions(t, testParams)
 		copy(ds.message3[:], bad)
 		err := ls.Check(headerOf(t, ds.Preface(Nonce{1})))
@@ -214,6 +215,17 @@ func damaged(b []byte) [][]byte {
 		all = append(all, c)
 	}
 	return append(all, nil, b[:1], b[:len(b)-1], append(bytes.Clone(b), 0))
+}
+
+// nicked returns b with one bit flipped in each byte in turn: for where a try costs a whole handshake.
+func nicked(b []byte) [][]byte {
+	var all [][]byte
+	for i := range b {
+		c := bytes.Clone(b)
+		c[i] ^= 1 << (i % 8) // in byte 31 of e the bit that X25519 ignores
+		all = append(all, c)
+	}
+	return all
 }
 
 func BenchmarkHandshake(b *testing.B) {

@@ -138,6 +138,35 @@ func TestReplay(t *testing.T) {
 	require.ErrorIs(t, ls.CheckSelect(sel, again, nd), errSelect, "the select is")
 }
 
+// TestOneSegment writes preface, select and the first bytes together: whoever reads one of them leaves the rest alone.
+func TestOneSegment(t *testing.T) {
+	ds, ls := testSessions(t, testParams)
+	nd, nl := Nonce{1}, Nonce{2}
+	require.NoError(t, ds.Check(headerOf(t, ls.Preface(nl))))
+	w := &wire{}
+	w.out.Write(ds.Preface(nd))
+	w.out.Write(ds.Select(nd, nl))
+	c, err := ds.Conn(w)
+	require.NoError(t, err)
+	_, err = c.Write([]byte("first"))
+	require.NoError(t, err)
+	require.NoError(t, c.Close())
+
+	far := &wire{in: &w.out}
+	h, err := ReadHeader(far)
+	require.NoError(t, err)
+	require.NoError(t, ls.Check(h))
+	sel := make([]byte, SelectSize)
+	_, err = io.ReadFull(far, sel)
+	require.NoError(t, err)
+	require.NoError(t, ls.CheckSelect(sel, nl, h.Nonce))
+	got, err := ls.Conn(far)
+	require.NoError(t, err)
+	b, err := io.ReadAll(got)
+	require.NoError(t, err)
+	require.Equal(t, "first", string(b))
+}
+
 func TestConnOnce(t *testing.T) {
 	raw := testParams
 	raw.Mode = Raw

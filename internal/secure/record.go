@@ -18,7 +18,7 @@ import (
 //
 // A data record holds at most 32 KiB: what io.Copy reads and writes at a time, so a copied record is decrypted into its
 // destination; and within the 65535 bytes of a Noise message. Records of 16, 32 and 60 KiB, and buffers of one, two and four
-// of them, measured equal within the noise of 10 % in writes up to 64 KiB; in writes of 1 MiB, 120 KiB to the call gained
+// of them, measured equal within the noise in writes up to 64 KiB; in writes of 1 MiB, 120 KiB to the call gained
 // a quarter, which is not worth twice the memory and twice the wait for a record on a slow path.
 const (
 	typeData  = 1
