@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -76,6 +77,18 @@ func TestServerSpeaksAllOnOnePort(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "ok\n", string(body))
 	require.Equal(t, http.StatusOK, resp.StatusCode)
+}
+
+func TestServerOpensItsSocketsThroughOpen(t *testing.T) {
+	var opened atomic.Int32
+	s := start(t, Config{
+		Listen: []string{"127.0.0.1:0", "127.0.0.1:0"},
+		Open:   func(open func() error) error { opened.Add(1); return open() },
+	})
+	require.Equal(t, int32(3), opened.Load(), "two listeners, and a look at the machine's addresses")
+	_, err := probe.Run(t.Context(), probe.Config{Server: s.Addrs()[0]})
+	require.NoError(t, err)
+	require.Greater(t, opened.Load(), int32(3), "dials back leave from there too")
 }
 
 func TestServerRefusesSecondStart(t *testing.T) {
