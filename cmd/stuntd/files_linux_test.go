@@ -14,7 +14,7 @@ import (
 // TestOutOfFiles takes all files from a running server: it must neither exit
 // nor fill its log, and serve again when there are files.
 func TestOutOfFiles(t *testing.T) {
-	p := run(t, "-listen", "127.0.0.1:0", "-state", t.TempDir(), "-max-half-open-per-source", "200", "-max-conns-per-source", "200")
+	p := run(t, "-listen", "127.0.0.1:0", "-state", t.TempDir(), "-max-half-open-per-source", "200", "-max-conns-per-source", "200", "-drain", "1s")
 	pid := p.cmd.Process.Pid
 	open, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/fd")
 	require.NoError(t, err)
