@@ -2,19 +2,16 @@ package rendezvous
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"math/big"
+	"io"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-reuseport"
 	"github.com/stretchr/testify/require"
 )
 
@@ -54,109 +51,6 @@ func newSilentServer(t *testing.T) (*Client, func() net.Conn) {
 			require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
 		}
 		return conn
-	}
-}
-
-// finally waits for a client to give up for good.
-func finally(t *testing.T, n *node, reason error) {
-	t.Helper()
-	err := receive(t, n.ended, "the end of Run")
-	require.ErrorIs(t, err, reason)
-	final, ok := errors.AsType[*FinalError](err)
-	require.True(t, ok, "%v", err)
-	require.NotEmpty(t, final.Error())
-	_, err = n.Ready(t.Context())
-	require.ErrorIs(t, err, reason, "callers learn why")
-	require.ErrorIs(t, n.Register(t.Context(), "alice"), reason)
-	_, err = n.Dial(t.Context(), DialRequest{Peer: "bob"})
-	require.ErrorIs(t, err, reason)
-}
-
-func TestFinalAtOnce(t *testing.T) {
-	h := serve(t, &Server{Admit: func(key ed25519.PublicKey, from netip.AddrPort) error { return errors.New("not in the list") }})
-
-	t.Run("wrong pin", func(t *testing.T) {
-		wrong := h.addr
-		wrong.Pin[0]++
-		finally(t, h.client(t, ClientConfig{Servers: []ServerAddr{wrong}}), ErrPin)
-	})
-	t.Run("untrusted certificate", func(t *testing.T) {
-		bare := h.addr
-		bare.Pin = Pin{}
-		n := h.client(t, ClientConfig{Servers: []ServerAddr{bare}, RootCAs: x509.NewCertPool()})
-		err := receive(t, n.ended, "the end of Run")
-		unknown, ok := errors.AsType[x509.UnknownAuthorityError](err)
-		require.True(t, ok, "%v", err)
-		require.NotNil(t, unknown.Cert)
-	})
-	t.Run("key refused", func(t *testing.T) {
-		n := h.client(t, ClientConfig{})
-		finally(t, n, CodeNotAllowed)
-		require.ErrorContains(t, receive(t, n.down, "OnDown"), "not in the list")
-	})
-	t.Run("no server", func(t *testing.T) {
-		c := NewClient(ClientConfig{Key: newKey(t)})
-		require.ErrorContains(t, c.Run(t.Context()), "no server")
-	})
-	t.Run("no key", func(t *testing.T) {
-		c := NewClient(ClientConfig{Servers: []ServerAddr{h.addr}})
-		require.ErrorContains(t, c.Run(t.Context()), "key")
-	})
-}
-
-// foreign is a TLS server that says one thing to whoever comes.
-func foreign(t *testing.T, alpn []string, word message) ServerAddr {
-	cert, _ := serverCert(t)
-	cfg := ServerTLS(cert)
-	cfg.NextProtos = alpn
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", cfg)
-	require.NoError(t, err)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			if word != nil {
-				l := newLink(c, c)
-				l.finish(word)
-				l.linger()
-				l.wait()
-			} else {
-				c.(*tls.Conn).Handshake()
-			}
-			c.Close()
-		}
-	}()
-	t.Cleanup(func() { ln.Close(); <-done })
-	return ServerAddr{Host: "127.0.0.1", Port: uint16(ln.Addr().(*net.TCPAddr).Port), Pin: PinOf(cert.Leaf)}
-}
-
-func TestFinalVersionsAndProtocols(t *testing.T) {
-	h := &host{}
-	run := func(addr ServerAddr) *node { return h.client(t, ClientConfig{Servers: []ServerAddr{addr}}) }
-	finally(t, run(foreign(t, []string{ALPN}, errorf(CodeVersion, "too old"))), CodeVersion)
-	finally(t, run(foreign(t, []string{ALPN}, &Welcome{Version: MaxVersion + 1, Observed: netip.MustParseAddrPort("192.0.2.1:1")})), CodeVersion)
-	finally(t, run(foreign(t, nil, &bye{})), ErrProtocol)
-	// One with other protocols refuses ours by an alert.
-	n := run(foreign(t, []string{"h2"}, nil))
-	require.ErrorContains(t, receive(t, n.ended, "the end of Run"), "no application protocol")
-}
-
-func TestVersionMismatchNamesBothRanges(t *testing.T) {
-	h := serve(t, &Server{})
-	p := h.raw(t, newKey(t))
-	p.send(&hello{Min: 7, Max: 9}, &register{Ref: 1, ID: "alice"})
-	e := p.refusal(CodeVersion)
-	require.Contains(t, e.Text, "7 to 9")
-	require.Contains(t, e.Text, "1 to 1")
-	p.gone()
-	for _, v := range []struct{ low, high uint16 }{{0, 1}, {1, 1}, {1, 9}} {
-		got, err := negotiate(v.low, v.high)
-		require.NoError(t, err)
-		require.Equal(t, uint16(1), got)
 	}
 }
 
@@ -279,20 +173,43 @@ func TestDrainingServerTakesNobody(t *testing.T) {
 
 // Pings keep a session that has nothing to say.
 func TestKeepalive(t *testing.T) {
-	h := serve(t, &Server{Keepalive: 60 * time.Millisecond})
-	n := h.join(t, newKey(t))
-	silent := h.peer(t, newKey(t))
-	silent.gone() // 2.5 keepalives later
-	require.Empty(t, n.down, "the one that pings is still there")
-	_, err := n.Lookup(within(t), "nobody")
-	require.ErrorIs(t, err, CodeUnknownPeer)
+	pings := make(chan struct{}, 3)
+	addr := foreign(t, []string{ALPN}, func(c net.Conn) {
+		write(c, &Welcome{Version: 1, Observed: netip.MustParseAddrPort("192.0.2.1:1"), Keepalive: minKeepalive})
+		for {
+			m, err := readMessage(c, func() {})
+			if err != nil {
+				return
+			}
+			if _, ok := m.(*ping); ok {
+				write(c, &pong{})
+				select {
+				case pings <- struct{}{}:
+				default:
+				}
+			}
+		}
+	})
+	n := (&host{}).client(t, ClientConfig{Servers: []ServerAddr{addr}})
+	for range 3 {
+		receive(t, pings, "a ping")
+	}
+	require.Empty(t, n.down)
+}
+
+func TestSilentClientIsDropped(t *testing.T) {
+	h := serve(t, &Server{Keepalive: 20 * time.Millisecond})
+	h.peer(t, newKey(t)).gone()
+	require.ErrorIs(t, receive(t, h.ended, "the end"), os.ErrDeadlineExceeded)
 }
 
 // A server that stops answering is left, however alive its TCP looks.
 func TestServerFallsSilent(t *testing.T) {
-	mute := foreignMute(t)
-	h := &host{}
-	n := h.client(t, ClientConfig{Servers: []ServerAddr{mute}, Timeout: 200 * time.Millisecond})
+	mute := foreign(t, []string{ALPN}, func(c net.Conn) {
+		write(c, &Welcome{Version: 1, Observed: netip.MustParseAddrPort("192.0.2.1:1"), Keepalive: minKeepalive})
+		io.Copy(io.Discard, c)
+	})
+	n := (&host{}).client(t, ClientConfig{Servers: []ServerAddr{mute}, Timeout: 200 * time.Millisecond})
 	receive(t, n.up, "a session")
 	err := receive(t, n.down, "its end")
 	var timeout net.Error
@@ -300,49 +217,21 @@ func TestServerFallsSilent(t *testing.T) {
 	require.True(t, timeout.Timeout())
 }
 
-// foreignMute welcomes everybody and never speaks again.
-func foreignMute(t *testing.T) ServerAddr {
-	cert, _ := serverCert(t)
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", ServerTLS(cert))
-	require.NoError(t, err)
-	welcome, err := encode(&Welcome{Version: 1, Observed: netip.MustParseAddrPort("192.0.2.1:1"), Keepalive: minKeepalive})
-	require.NoError(t, err)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			c.Write(welcome)
-			newLink(c, c).linger()
-			c.Close()
-		}
-	}()
-	t.Cleanup(func() { ln.Close(); <-done })
-	return ServerAddr{Host: "127.0.0.1", Port: uint16(ln.Addr().(*net.TCPAddr).Port), Pin: PinOf(cert.Leaf)}
-}
-
-// The port that a session used can connect to the same server again at once.
+// The port that a session used can connect to the same server again at once,
+// with a listener beside it, as holes are punched.
 func TestSamePortAgain(t *testing.T) {
 	h := serve(t, &Server{})
-	var local *net.TCPAddr
+	lc := net.ListenConfig{Control: reuseport.Control}
+	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	d := net.Dialer{Control: reuseport.Control, LocalAddr: ln.Addr()}
 	key := newKey(t)
 	for range 5 {
-		n := h.client(t, ClientConfig{Key: key, Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			d := net.Dialer{}
-			if local != nil {
-				d.LocalAddr = local
-			}
-			return d.DialContext(ctx, network, addr)
-		}})
+		n := h.client(t, ClientConfig{Key: key, Dial: d.DialContext})
 		w, err := n.Ready(within(t))
 		require.NoError(t, err)
-		if local != nil {
-			require.Equal(t, local.AddrPort(), w.Observed)
-		}
-		local = net.TCPAddrFromAddrPort(w.Observed)
+		require.Equal(t, ln.Addr().(*net.TCPAddr).AddrPort(), w.Observed)
 		n.stop()
 		require.Empty(t, n.down, "the port was free")
 	}
@@ -359,26 +248,4 @@ func TestStopFlushes(t *testing.T) {
 	call.Conclude(Outcome{OK: true, Method: "direct"})
 	a.stop()
 	require.Equal(t, "direct", receive(t, verdicts, "the outcome").Outcome.Method)
-}
-
-func TestWrongClientCertificate(t *testing.T) {
-	h := serve(t, &Server{})
-	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, curve.Public(), curve)
-	require.NoError(t, err)
-	conn, err := tls.Dial("tcp", h.addr.HostPort(), h.addr.tlsConfig(tls.Certificate{Certificate: [][]byte{der}, PrivateKey: curve}, nil))
-	require.NoError(t, err)
-	defer conn.Close()
-	(&peer{t: t, conn: conn}).refusal(CodeBadKey)
-
-	none := h.addr.tlsConfig(tls.Certificate{}, nil)
-	none.Certificates = nil
-	conn, err = tls.Dial("tcp", h.addr.HostPort(), none)
-	require.NoError(t, err)
-	defer conn.Close()
-	_, err = conn.Read(make([]byte, 1))
-	require.ErrorContains(t, err, "certificate required")
-	require.NotNil(t, asFinal(h.addr, err))
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -63,7 +64,7 @@ func (c *Client) visit(ctx context.Context, server ServerAddr, cert tls.Certific
 		v.err = err
 		return v
 	}
-	s := &clientSession{client: c, link: newLink(conn, conn.NetConn()), stop: make(chan struct{}),
+	s := &clientSession{client: c, link: newLink(conn, conn.NetConn(), math.MaxInt), stop: make(chan struct{}),
 		requests: make(map[uint32]*request), calls: make(map[DialID]*Call), offers: make(map[DialID]*Offer)}
 	defer context.AfterFunc(ctx, func() { s.link.hangUp(ctx.Err()) })()
 	s.begin()
@@ -183,7 +184,7 @@ func (s *clientSession) replied(ref uint32, m message, err error) {
 	case err == nil:
 		s.client.granted(r.registration)
 	default:
-		s.client.denied(r.registration.id, err)
+		s.client.denied(r.registration, err)
 	}
 }
 
@@ -308,7 +309,7 @@ func (s *clientSession) failed(e *Error) error {
 	case e.Ref != 0:
 		s.replied(e.Ref, nil, e)
 	case e.Code == CodeReplaced:
-		s.client.denied(e.ID, e)
+		s.client.replaced(e.ID, e)
 		return e
 	default:
 		return e

@@ -105,19 +105,30 @@ func trickle(conn net.Conn, b []byte) {
 
 // A frame that comes byte by byte does not count as a sign of life.
 func TestSlowFrame(t *testing.T) {
-	h := serve(t, &Server{Keepalive: 20 * time.Millisecond, Greeting: 200 * time.Millisecond})
+	h := serve(t, &Server{Keepalive: 20 * time.Millisecond})
 	p := h.peer(t, newKey(t))
-	head := binary.BigEndian.AppendUint32(nil, MaxMessage)
-	_, err := p.conn.Write(head)
-	require.NoError(t, err)
+	p.conn.Write(binary.BigEndian.AppendUint32(nil, MaxMessage)) // may come too late already
 	trickle(p.conn, []byte{0})
 	require.ErrorIs(t, receive(t, h.ended, "the end"), os.ErrDeadlineExceeded)
 
-	p = h.raw(t, newKey(t)) // nor in a greeting
-	_, err = p.conn.Write(head)
+	h = serve(t, &Server{Greeting: 300 * time.Millisecond})
+	if conn := h.tryTLS(t); conn != nil {
+		conn.Write(binary.BigEndian.AppendUint32(nil, MaxMessage))
+		trickle(conn, []byte{0})
+	}
+	require.ErrorIs(t, receive(t, h.ended, "nor in a greeting"), os.ErrDeadlineExceeded)
+}
+
+// tryTLS connects to a host that may be too impatient for that; nil if it was.
+func (h *host) tryTLS(t *testing.T) net.Conn {
+	cert, err := Certificate(newKey(t))
 	require.NoError(t, err)
-	trickle(p.conn, []byte{0})
-	require.ErrorIs(t, receive(t, h.ended, "the end"), os.ErrDeadlineExceeded)
+	conn, err := tls.Dial("tcp", h.addr.HostPort(), h.addr.tlsConfig(cert, nil))
+	if err != nil {
+		return nil
+	}
+	t.Cleanup(func() { conn.NetConn().Close() })
+	return conn
 }
 
 func TestNoHello(t *testing.T) {
@@ -126,8 +137,10 @@ func TestNoHello(t *testing.T) {
 	require.NoError(t, err)
 	defer silent.Close()
 	require.ErrorIs(t, receive(t, h.ended, "the end"), os.ErrDeadlineExceeded)
-	h.raw(t, newKey(t)) // TLS and nothing more
+	h.tryTLS(t) // and nothing more
 	require.ErrorIs(t, receive(t, h.ended, "the end"), os.ErrDeadlineExceeded)
+
+	h = serve(t, &Server{})
 	plain, err := net.Dial("tcp", h.addr.HostPort())
 	require.NoError(t, err)
 	defer plain.Close()
@@ -173,7 +186,7 @@ func TestSlowReaderIsCut(t *testing.T) {
 func TestLinkDoesNotWaitForReader(t *testing.T) {
 	near, far := net.Pipe() // without any buffer: the first write blocks
 	defer far.Close()
-	l := newLink(near, near)
+	l := newLink(near, near, maxQueue)
 	for range 2*maxQueue/1024 + 2 { // one queue waits, one may be with the writer
 		l.send(make([]byte, 1024))
 	}
@@ -182,6 +195,30 @@ func TestLinkDoesNotWaitForReader(t *testing.T) {
 	_, err := far.Read(make([]byte, 1))
 	require.Equal(t, io.EOF, err)
 	l.send([]byte("after the end")) // nothing happens
+}
+
+// Strangers who dial a node that reads slowly are refused; it is not cut.
+func TestDialsDoNotCutSlowReader(t *testing.T) {
+	h := serve(t, &Server{Limits: Limits{DialRate: -1, MessageRate: -1, PendingDials: -1}})
+	slow, caller := h.peer(t, newKey(t)), h.peer(t, newKey(t))
+	slow.register("slow")
+	dial := func() message {
+		caller.send(&DialRequest{DialID: NewDialID(), Peer: "slow", Candidates: make([]byte, MaxBlob), Report: make([]byte, MaxBlob)})
+		m, err := readMessage(caller.conn, func() {})
+		require.NoError(t, err)
+		return m
+	}
+	sent := 0
+	for ; ; sent++ {
+		if e, ok := dial().(*Error); ok {
+			require.ErrorIs(t, e, CodeBusy)
+			break
+		}
+	}
+	for range sent {
+		read[*Offer](slow)
+	}
+	require.IsType(t, &Ringing{}, dial(), "when it has read, it can be dialled")
 }
 
 // An idle session has one goroutine on the server, and sessions leave none.

@@ -40,6 +40,9 @@ func (s *Server) introduce(from *session, m *DialRequest) error {
 	if err != nil {
 		return err
 	}
+	if !to.link.hasRoom(len(toCallee)) {
+		return errorf(CodeBusy, "the peer has too much to read")
+	}
 	d := &dial{id: m.DialID, from: from, to: to, ask: info.Ask}
 	if err := s.dials.add(d, span(s.Patience, defaultPatience), s.unanswered); err != nil {
 		return err

@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	// maxQueue bounds what waits to be written to one peer: a few dozen of
-	// the largest messages. Who reads slower than that is cut.
-	maxQueue = 256 << 10
+	// maxQueue bounds what waits to be written to one client: some dozen of
+	// the largest messages. Who reads slower than that is cut. A client's own
+	// queue is bounded by what its callers ask for, and by writeTimeout.
+	maxQueue = 512 << 10
 
 	// writeTimeout is for one batch of frames, which fits in any socket
 	// buffer: the peer's kernel has not acknowledged for so long.
@@ -32,8 +33,9 @@ var errSlow = errors.New("the peer reads too slowly")
 // something to write; an idle link has none. Its methods may be called from
 // everywhere, but reading belongs to the one goroutine that runs the session.
 type link struct {
-	conn net.Conn // TLS
-	raw  net.Conn // what conn runs over, closed without waiting for conn's writes
+	conn  net.Conn // TLS
+	raw   net.Conn // what conn runs over, closed without waiting for conn's writes
+	limit int      // bytes of the queue
 
 	writers sync.WaitGroup
 
@@ -45,7 +47,9 @@ type link struct {
 	err       error // why the link was closed
 }
 
-func newLink(conn, raw net.Conn) *link { return &link{conn: conn, raw: raw} }
+func newLink(conn, raw net.Conn, limit int) *link {
+	return &link{conn: conn, raw: raw, limit: limit}
+}
 
 // send queues whole frames and returns at once. What cannot be written any
 // more is dropped: the session's reader sees the end of the link.
@@ -55,13 +59,21 @@ func (l *link) send(frames []byte) {
 	case l.err != nil || l.finishing:
 		l.mu.Unlock()
 		return
-	case len(l.out)+len(frames) > maxQueue:
+	case len(l.out)+len(frames) > l.limit:
 		l.mu.Unlock()
 		l.close(errSlow)
 		return
 	}
 	l.queue(frames)
 	l.mu.Unlock()
+}
+
+// hasRoom reports whether n bytes leave half of the queue free. What strangers
+// make us send is not sent otherwise, so that they cannot get a client cut.
+func (l *link) hasRoom(n int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.out)+n <= l.limit/2
 }
 
 // queue appends frames and sees to it that they are written. Caller holds mu.

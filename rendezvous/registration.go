@@ -76,17 +76,26 @@ func (c *Client) granted(r *registration) {
 
 // denied drops a registration that the server has refused or taken away, and
 // tells whoever waits for it, or OnLost if it had stood.
-func (c *Client) denied(id string, err error) {
+func (c *Client) denied(r *registration, err error) {
 	c.mu.Lock()
-	r := c.ids[id]
-	delete(c.ids, id)
-	stood := r != nil && r.done
-	if r != nil {
-		r.settle(err)
+	stood := r.done && c.ids[r.id] == r // and has not been given up since
+	if c.ids[r.id] == r {
+		delete(c.ids, r.id)
 	}
+	r.settle(err)
 	c.mu.Unlock()
 	if stood && c.cfg.OnLost != nil {
-		c.cfg.OnLost(id, err)
+		c.cfg.OnLost(r.id, err)
+	}
+}
+
+// replaced drops the registration of a name that a newer session has taken.
+func (c *Client) replaced(id string, err error) {
+	c.mu.Lock()
+	r := c.ids[id]
+	c.mu.Unlock()
+	if r != nil {
+		c.denied(r, err)
 	}
 }
 

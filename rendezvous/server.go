@@ -29,6 +29,7 @@ type Server struct {
 
 	// Admit, if not nil, is asked about every key before its session begins.
 	// Its error is told to the client as CodeNotAllowed, which is final for it.
+	// It holds up only that client, and one of the places of Limits.Handshakes.
 	Admit func(key ed25519.PublicKey, from netip.AddrPort) error
 
 	// OnOutcome, if not nil, sees what became of each dial, once from either
@@ -93,7 +94,7 @@ func orSilent(l *slog.Logger) *slog.Logger {
 // has no goroutine but the caller's, and no buffer but those of crypto/tls.
 func (s *Server) ServeConn(ctx context.Context, conn *tls.Conn) error {
 	s.setUp()
-	l := newLink(conn, conn.NetConn())
+	l := newLink(conn, conn.NetConn(), maxQueue)
 	defer l.wait()
 	defer conn.NetConn().Close()
 	from := addrPort(conn.RemoteAddr())
@@ -152,6 +153,7 @@ func (s *Server) greet(l *link, from netip.AddrPort, full bool) (*session, error
 			return nil, errorf(CodeNotAllowed, "%v", err)
 		}
 	}
+	s.logger().Debug("hello", "remote", from, "agent", h.Agent)
 	return newSession(s, l, key, from, version), nil
 }
 
