@@ -74,6 +74,10 @@ const (
 	// ports are this close in 1 of 500 cases.
 	maxStep = 64
 
+	// The mean distance of neighbours up to which ports are a counter's in any
+	// order. Connections that start together may reach the NAT in another one.
+	maxDense = 8
+
 	// Six random ports out of 64 Ki fall into a window of this width in 1 of
 	// 5,000 cases. Carriers give a subscriber 252 to 4,032 ports.
 	maxBlock = 8192
@@ -149,33 +153,48 @@ func steps(s []Sample) []int {
 	return d
 }
 
-// delta returns the step that the distances are multiples of, if they look
-// like a counter: short, and in one direction. Other hosts' connections make
-// multiples of the step, so it is the greatest common divisor and not the
-// mean. One step may break the rule when there are four or more: it is a wrap,
-// a port that was skipped for being reserved, or two SYNs that changed order.
+// delta returns the step of the counter that the distances look like a walk of:
+// short ones in one direction, or ports so close together that their order does
+// not matter. Other hosts' connections make multiples of the step, so it is the
+// greatest common divisor and not the mean. Of four distances or more one may
+// break the rule: a wrap, a port that was skipped for being reserved, or two
+// SYNs that changed order.
 func delta(steps []int) (int, bool) {
-	up, down, odd := 0, 0, 0
-	g := 0
-	for _, d := range steps {
-		switch {
-		case d == 0 || d > maxStep || d < -maxStep:
-			odd++
-			continue
-		case d > 0:
+	up, down, long := 0, 0, 0
+	g, at, trend := 0, 0, 0
+	for i, d := range steps {
+		if d == 0 || abs(d) > maxStep {
+			long++
+			d = 0
+		}
+		if d > 0 {
 			up++
-		default:
+		} else if d < 0 {
 			down++
 		}
 		g = gcd(g, abs(d))
+		at += d
+		trend += (2*i + 2 - len(steps)) * at // the slope of the line through all, but for its scale
 	}
-	if odd+min(up, down) > len(steps)/4 {
+	ordered := long+min(up, down) <= len(steps)/4
+	if !ordered && !dense(steps) {
 		return 0, false
 	}
-	if down > up {
+	if trend < 0 {
 		g = -g
 	}
 	return g, g != 0
+}
+
+// dense reports whether the ports lie closer together than random ones of even
+// the smallest block would: five within 32 of 252 are 1 case in 800.
+func dense(steps []int) bool {
+	at, lo, hi := 0, 0, 0
+	for _, d := range steps {
+		at += d
+		lo, hi = min(lo, at), max(hi, at)
+	}
+	return hi-lo <= maxDense*len(steps)
 }
 
 // block returns bounds around the ports, wider than what was seen by the mean

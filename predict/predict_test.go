@@ -47,6 +47,8 @@ func TestInfer(t *testing.T) {
 		{"downwards", []uint16{50010, 50009, 50008, 50007}, Model{Kind: Sequential, Delta: -1, Last: 50007, Samples: 4}},
 		{"wrap", []uint16{65534, 65535, 1024, 1025, 1026}, Model{Kind: Sequential, Delta: 1, Last: 1026, Samples: 5}},
 		{"two SYNs changed order", []uint16{50000, 50002, 50001, 50003, 50004}, Model{Kind: Sequential, Delta: 1, Last: 50004, Samples: 5}},
+		{"many SYNs changed order", []uint16{50002, 50000, 50006, 50004, 50010, 50008}, Model{Kind: Sequential, Delta: 2, Last: 50008, Samples: 6}},
+		{"a small block is no counter", []uint16{8100, 8020, 8150, 8060, 8220}, Model{Kind: Block, Lo: 7970, Hi: 8270, Last: 8220, Samples: 5}},
 		{"random", []uint16{5000, 61000, 33211, 12000, 48123, 20001}, Model{Kind: Random, Last: 20001, Samples: 6}},
 		{"a block", []uint16{9000, 8200, 8900, 8500, 8650}, Model{Kind: Block, Lo: 8000, Hi: 9200, Last: 8650, Samples: 5}},
 		{"too few for a block", []uint16{9000, 8200, 8900, 8500}, Model{Kind: Random, Last: 8500, Samples: 4}},

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/pion/stun/v3"
+
+	"github.com/gostunt/stunt/internal/sock"
 )
 
 // answer is what a server says to a Binding request.
@@ -30,7 +32,24 @@ func exchange(ctx context.Context, conn net.Conn, q ask) (answer, error) {
 		// The deadline of the past is set or about to be.
 		return answer{}, context.Cause(ctx)
 	}
-	return a, err
+	if err != nil {
+		return answer{}, err
+	}
+	server := sock.AddrPort(conn.RemoteAddr())
+	if !host(a.mapped.Addr()) || a.mapped.Port() == 0 || a.mapped.Addr().Is4() != server.Addr().Is4() {
+		return answer{}, fmt.Errorf("STUN server says that we are %v", a.mapped)
+	}
+	if !alike(a.other.Addr(), server.Addr()) {
+		a.other = netip.AddrPort{}
+	}
+	return a, nil
+}
+
+// alike reports whether a server may send its clients to its other address: a
+// public one shall not have them connect to hosts of their own network.
+func alike(other, server netip.Addr) bool {
+	return other.IsValid() && host(other) && other.Is4() == server.Is4() &&
+		other.IsPrivate() == server.IsPrivate() && other.IsLoopback() == server.IsLoopback()
 }
 
 func roundTrip(conn net.Conn, q ask) (answer, error) {

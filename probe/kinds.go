@@ -49,15 +49,17 @@ func (f *Filtering) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Reply is what a NAT answers to an unsolicited SYN (RFC 5382 REQ-4).
+// Reply is what a NAT answers to an unsolicited SYN (RFC 5382 REQ-4). Whatever
+// is not silence ends the sender's attempt, so that the peer behind this NAT
+// has to fire first.
 type Reply uint8
 
 // The replies.
 const (
 	ReplyUnknown Reply = iota
 	Silence            // nothing: harmless to a punch
-	RST                // the peer behind this NAT must fire first
-	ICMP               // an error, which ends a connecting socket like a RST
+	RST                // a RST, or ICMP port unreachable, which a socket cannot tell from it
+	ICMP               // another ICMP error
 )
 
 var replyNames = []string{"unknown", "silence", "rst", "icmp"}

@@ -7,12 +7,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/gostunt/stunt/internal/sock"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // start runs s on the endpoints at ("127.0.0.1:0 127.0.0.1:1" means two ports
 // of one address: a port stands for the one that the system picks for it) and
@@ -31,6 +28,12 @@ func start(t *testing.T, s *Server, at ...string) []netip.AddrPort {
 		lns = append(lns, ln)
 		s.Alternates = append(s.Alternates, ep)
 	}
+	run(t, ctx, cancel, s, lns)
+	return s.Alternates
+}
+
+// run serves s on the listeners until the test ends, and waits for it.
+func run(t *testing.T, ctx context.Context, cancel context.CancelFunc, s *Server, lns []*net.TCPListener) {
 	done := make(chan struct{}, len(lns)) // one from each listener
 	for _, ln := range lns {
 		go func() {
@@ -47,7 +50,6 @@ func start(t *testing.T, s *Server, at ...string) []netip.AddrPort {
 			<-done
 		}
 	})
-	return s.Alternates
 }
 
 // serve accepts until ln is closed and waits for the connections.

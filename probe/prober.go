@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// A connection and its Binding, with one repeated SYN.
-	openTimeout = 3 * time.Second
+	// A connection and its Binding, with the SYN repeated after 1 and 3 s.
+	openTimeout = 5 * time.Second
 
 	// The samples of the port assignment have an order, so the connections
 	// that make them start one after the other: longer apart than a host needs
@@ -92,6 +92,7 @@ func (p *prober) open(ctx context.Context, at time.Duration, local, server netip
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+	at = time.Since(p.start) // a busy machine wakes late
 	conn, err := p.net.Dial(ctx, local, server, 0)
 	if err != nil {
 		return nil, err

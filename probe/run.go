@@ -33,19 +33,20 @@ type Config struct {
 	Local netip.Addr
 
 	// OnMapping, if not nil, is called once, with what is known when the
-	// mapping and the port assignment of IPv4 are: after the connection to the
-	// server stands, that takes three round trips, one with Other. The
-	// filtering follows seconds later. The report is the callee's. Run waits
-	// for it to return.
+	// mapping and the port assignment of IPv4 are: four round trips from the
+	// start, two with Other, two more where each connection is mapped anew. The
+	// filtering follows seconds later. It is not called if IPv4 cannot be
+	// measured. The report is the callee's; Run waits for it to return.
 	OnMapping func(*Report)
 
 	// Logger gets a line per test at Debug. Nil is silent.
 	Logger *slog.Logger
 }
 
-// runTimeout bounds a Run whose ctx does not: the tests take two round trips
-// and, where silence is an answer, the 3 s that the server waits for it.
-const runTimeout = 12 * time.Second
+// runTimeout bounds a Run whose ctx does not: the tests take four round trips
+// and, where silence is an answer, the 3 s that the server waits for it; on a
+// path that loses packets their timeouts come on top.
+const runTimeout = 15 * time.Second
 
 // Run measures the NAT or firewall in front of this host. It opens about eight
 // connections to the server, from ports of its own, and closes them before it
@@ -65,13 +66,14 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	r := &Report{Version: ReportVersion, Time: time.Now()}
 	var wg sync.WaitGroup
 	var v6 IPv6
+	var notes6 []string
 	var err4, err6 error
 	if cfg.Server.IsValid() {
 		wg.Go(func() { err4 = run4(ctx, cfg, r) })
 	}
-	wg.Go(func() { v6, err6 = run6(ctx, cfg) })
+	wg.Go(func() { v6, notes6, err6 = run6(ctx, cfg) })
 	wg.Wait()
-	r.IPv6 = v6
+	r.IPv6, r.Ambiguous = v6, append(r.Ambiguous, notes6...)
 
 	measured4 := cfg.Server.IsValid() && err4 == nil
 	measured6 := cfg.Server6.IsValid() && err6 == nil
@@ -111,38 +113,47 @@ func (r *Report) fill(f facts) {
 		r.PortPreserving = No
 	}
 	r.Delta = m.Delta
-	var notes [2]string
-	r.Mapping, notes[0] = f.judge(m.Kind == predict.Preserving)
-	k := f.knocks
-	r.Filtering, notes[1] = k.filtering()
-	r.Unsolicited, r.UnsolicitedMS = k.unsolicited()
+	var note1, note2 string
+	r.Mapping, note1 = f.judge(m.Kind == predict.Preserving)
+	r.Filtering, note2 = f.knocks.filtering()
+	r.Ambiguous = notes("", note1, note2)
+	r.Unsolicited, r.UnsolicitedMS = f.knocks.unsolicited()
 	r.Hairpin = f.hairpin
 	if r.Hairpin == No && r.Mapping != EIM {
 		r.Hairpin = Unknown // the two ports of the test could not know each other's mapping
 	}
-	r.Ambiguous = slices.DeleteFunc(notes[:], func(s string) bool { return s == "" })
 }
 
-// run6 measures the IPv6 firewall. That there is no global address is a
-// result, and no error.
-func run6(ctx context.Context, cfg Config) (IPv6, error) {
-	v6 := IPv6{Global: tri(hasGlobal6(cfg.Net))}
+// notes returns those that say something, with the family in front.
+func notes(family string, all ...string) (said []string) {
+	for _, s := range all {
+		if s != "" {
+			said = append(said, family+s)
+		}
+	}
+	return said
+}
+
+// run6 measures the IPv6 firewall, and returns what it could not tell apart.
+func run6(ctx context.Context, cfg Config) (v6 IPv6, ambiguous []string, err error) {
+	v6.Global = tri(hasGlobal6(cfg.Net))
 	if !cfg.Server6.IsValid() {
-		return v6, nil
+		return v6, nil, nil
 	}
 	if v6.Global == No && !cfg.Server6.Addr().IsLoopback() {
-		return v6, errors.New("no global IPv6 address")
+		return v6, nil, errors.New("no global IPv6 address")
 	}
 	p := newProber(cfg, cfg.Server6, netip.Addr{})
 	f, err := p.run(ctx, func(facts) {})
 	if err != nil {
-		return v6, err
+		return v6, nil, err
 	}
+	var note1, note2 string
 	v6.Public = f.first.Addr()
-	v6.Mapping, _ = f.judge(predict.Infer(f.samples).Kind == predict.Preserving)
-	v6.Filtering, _ = f.knocks.filtering()
+	v6.Mapping, note1 = f.judge(predict.Infer(f.samples).Kind == predict.Preserving)
+	v6.Filtering, note2 = f.knocks.filtering()
 	v6.Unsolicited, v6.UnsolicitedMS = f.knocks.unsolicited()
-	return v6, nil
+	return v6, notes("ipv6 ", note1, note2), nil
 }
 
 // hasGlobal6 reports whether an interface has an address of 2000::/3, the

@@ -276,6 +276,37 @@ func TestSources(t *testing.T) {
 	require.Len(t, s.entries, maxSources)
 }
 
+// What a server says is believed only as far as it can be true and harmless.
+func TestExchangeDistrusts(t *testing.T) {
+	ask := func(remote string, s ...stun.Setter) (answer, error) {
+		client, server := net.Pipe()
+		defer client.Close()
+		go func() {
+			defer server.Close()
+			var req stun.Message
+			if readMessage(server, &req) == nil {
+				server.Write(stun.MustBuild(append([]stun.Setter{&req, stun.BindingSuccess}, s...)...).Raw)
+			}
+		}()
+		return exchange(t.Context(), &addressed{Conn: client, remote: netip.MustParseAddrPort(remote)}, ask{})
+	}
+	mapped := func(s string, port int) stun.Setter { return &stun.XORMappedAddress{IP: net.ParseIP(s), Port: port} }
+	other := func(s string) stun.Setter { return &stun.OtherAddress{IP: net.ParseIP(s), Port: 3479} }
+
+	for _, bad := range []stun.Setter{mapped("224.0.0.1", 1), mapped("0.0.0.0", 1), mapped("203.0.113.7", 0), mapped("2001:db8::1", 1)} {
+		_, err := ask("192.0.2.1:3478", bad)
+		require.Error(t, err)
+	}
+	for o, fine := range map[string]bool{"192.0.2.2": true, "192.168.1.1": false, "127.0.0.1": false, "2001:db8::1": false} {
+		a, err := ask("192.0.2.1:3478", mapped("203.0.113.7", 40000), other(o))
+		require.NoError(t, err)
+		require.Equal(t, fine, a.other.IsValid(), o)
+	}
+	a, err := ask("192.168.1.2:3478", mapped("192.168.1.5", 40000), other("192.168.1.3"))
+	require.NoError(t, err)
+	require.True(t, a.other.IsValid(), "a server in the same private network")
+}
+
 // script is a connection with a given input; it keeps the output.
 type script struct {
 	net.Conn
