@@ -165,8 +165,8 @@ func (c *Client) Update(info Info) error {
 }
 
 // Ready waits until a session stands and returns its Welcome. It returns the
-// final error once there is one, and that of ctx together with the reason for
-// which there is no session yet.
+// final error once there is one, and that of ctx together with ErrDisconnected
+// and the reason for which there is no session yet.
 func (c *Client) Ready(ctx context.Context) (Welcome, error) {
 	s, err := c.session(ctx)
 	if err != nil {
@@ -204,7 +204,7 @@ func (c *Client) because(err error) error {
 	case c.welcome != nil:
 		return fmt.Errorf("rendezvous: the server does not answer: %w", err)
 	case c.last == nil:
-		return fmt.Errorf("rendezvous: no session with a server yet: %w", err)
+		return lost(err)
 	}
-	return fmt.Errorf("rendezvous: no session with a server: %w (%w)", err, c.last)
+	return fmt.Errorf("%w (%w)", lost(err), c.last)
 }

@@ -249,3 +249,21 @@ func TestStopFlushes(t *testing.T) {
 	a.stop()
 	require.Equal(t, "direct", receive(t, verdicts, "the outcome").Outcome.Method)
 }
+
+// A caller that waits in vain learns both that its time is over and why.
+func TestNoServerThere(t *testing.T) {
+	h := serve(t, &Server{})
+	h.stop()
+	n := h.client(t, ClientConfig{})
+	receive(t, n.down, "the first attempt")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := n.Ready(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, err, ErrDisconnected)
+	require.ErrorContains(t, err, "refused")
+	_, err = n.Lookup(ctx, "bob")
+	require.ErrorIs(t, err, ErrDisconnected)
+	require.ErrorIs(t, n.Register(ctx, "bob"), ErrDisconnected)
+	require.NoError(t, n.Deregister(ctx, "bob"), "there is nothing to give up")
+}

@@ -373,7 +373,7 @@ func (s *clientSession) fail(reason error) {
 	}
 }
 
-// lost wraps the reason for which a session ended.
+// lost wraps the reason for which there is no session.
 func lost(reason error) error {
 	return fmt.Errorf("rendezvous: %w: %w", ErrDisconnected, reason)
 }

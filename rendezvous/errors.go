@@ -113,9 +113,10 @@ func asError(err error) *Error {
 }
 
 var (
-	// ErrDisconnected is in every error of a request or dial whose session
-	// with the server was lost before it had its answer.
-	ErrDisconnected = errors.New("session with the rendezvous server lost")
+	// ErrDisconnected is in every error of a request or dial that found no
+	// session with a server, or lost it before it had its answer. What is
+	// wrapped beside it, a refused connection for one, is about the server.
+	ErrDisconnected = errors.New("no session with the rendezvous server")
 
 	// ErrPin is in the error of a server whose key is not the pinned one.
 	ErrPin = errors.New("the server's key is not the pinned one")
