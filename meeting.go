@@ -3,6 +3,7 @@ package stunt
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"time"
@@ -102,7 +103,7 @@ func attempts(tries []punch.Try, began time.Time) []Attempt {
 
 // plain takes the addresses off an error of a connect: the attempt has them.
 func plain(err error) error {
-	if oe, ok := err.(*net.OpError); ok {
+	if oe, ok := errors.AsType[*net.OpError](err); ok {
 		return oe.Err
 	}
 	return err

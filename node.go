@@ -51,6 +51,7 @@ type state struct {
 	closed    bool
 	listeners map[uint16]*Listener
 	server    netip.AddrPort // that the session is with
+	server6   netip.AddrPort // the same over IPv6, if it has such an address
 	public    netip.AddrPort // of the session's port, as the server sees it
 	report    *probe.Report  // nil: nothing known yet
 	probed    chan struct{}  // closed when report is all that will be known for now

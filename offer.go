@@ -116,6 +116,9 @@ func (in *incoming) refuse(err error) {
 // consider looks at what costs nothing to look at.
 func (in *incoming) consider() (*Listener, punch.Side, error) {
 	o := in.offer
+	if o.To != in.node.Config.ID && o.To != Fingerprint(in.node.Key()) {
+		return nil, punch.Side{}, refusal{rendezvous.CodeRefused, "that is not this node's name"} // the dialer's signature covers it
+	}
 	ln := in.node.listener(o.Port)
 	if ln == nil {
 		return nil, punch.Side{}, refusal{rendezvous.CodePortClosed, "nobody listens on that port"}

@@ -31,7 +31,7 @@ func (n *Node) dialServer(ctx context.Context, _, address string) (net.Conn, err
 		c, err := n.dialFromSession(ctx, server)
 		if err == nil {
 			n.mu.Lock()
-			n.st.server = server
+			n.st.server, n.st.server6 = server, firstIPv6(addrs)
 			n.mu.Unlock()
 			return c, nil
 		}
@@ -80,6 +80,14 @@ func resolve(ctx context.Context, address string) ([]netip.AddrPort, error) {
 	return out, nil
 }
 
+// firstIPv6 returns the first IPv6 address of a server, or none.
+func firstIPv6(addrs []netip.AddrPort) netip.AddrPort {
+	if i := slices.IndexFunc(addrs, func(a netip.AddrPort) bool { return a.Addr().Is6() }); i >= 0 {
+		return addrs[i]
+	}
+	return netip.AddrPort{}
+}
+
 // onSession is called for each new session. It tells the server where this
 // node's port is, and has the NAT probed once.
 func (n *Node) onSession(w rendezvous.Welcome) {
@@ -99,9 +107,13 @@ func (n *Node) onSession(w rendezvous.Welcome) {
 // probe learns what the NAT does; ends by itself, or with the node.
 func (n *Node) probe() {
 	n.mu.Lock()
-	server := n.st.server
+	server, server6 := n.st.server, n.st.server6
 	n.mu.Unlock()
-	r, err := probe.Run(n.life, probe.Config{Net: n.ports.net, Server: server, Logger: n.log, OnMapping: n.learn})
+	c := probe.Config{Net: n.ports.net, Server: server, Server6: server6, Logger: n.log, OnMapping: n.learn}
+	if server.Addr().Is6() { // the server has no IPv4
+		c.Server = netip.AddrPort{}
+	}
+	r, err := probe.Run(n.life, c)
 	if err != nil {
 		n.log.Debug("probe", "phase", "probe", "remote", server, "err", err)
 	} else {

@@ -100,8 +100,9 @@ func Plan(mine, theirs Side, prefixes []netip.Prefix) []Attempt {
 	return plan
 }
 
+// answersRST reports whether a SYN that comes too early is answered.
 func answersRST(r *probe.Report) bool {
-	return r != nil && r.Unsolicited == probe.RST
+	return r != nil && (r.Unsolicited == probe.RST || r.Unsolicited == probe.ICMP) // either ends a SYN_SENT socket
 }
 
 // sharePublicIP reports whether the server saw both ends at one IPv4 address.

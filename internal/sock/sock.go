@@ -14,7 +14,6 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"syscall"
 
 	"github.com/libp2p/go-reuseport"
 )
@@ -58,35 +57,29 @@ func (n *Net) Listen(ctx context.Context, local netip.AddrPort) (*net.TCPListene
 
 // Dial connects from local to remote and bounds the attempt by ctx. An invalid
 // local address or port 0 leaves the choice to the kernel. A ttl above 0 is
-// the time to live of every packet of the connection until [SetTTL] changes it.
+// the time to live of every packet of the connection.
 func (n *Net) Dial(ctx context.Context, local, remote netip.AddrPort, ttl int) (*net.TCPConn, error) {
-	d := net.Dialer{
-		FallbackDelay: -1, // one address, one attempt, on this goroutine
-		Control: func(network, address string, c syscall.RawConn) error {
-			if err := reuseport.Control(network, address, c); err != nil || ttl <= 0 {
-				return err
-			}
-			return setTTL(c, remote.Addr().Is4(), ttl)
-		},
-	}
-	d.SetMultipathTCP(false)
-	if local.IsValid() {
-		d.LocalAddr = net.TCPAddrFromAddrPort(local)
-	}
-	var c net.Conn
-	err := n.do(func() (err error) {
-		c, err = d.DialContext(ctx, family(remote), remote.String())
-		return err
-	})
+	p, err := n.Start(local, remote, ttl)
 	if err != nil {
 		return nil, err
 	}
-	tc := c.(*net.TCPConn)
-	if AddrPort(tc.LocalAddr()) == AddrPort(tc.RemoteAddr()) {
-		tc.Close()
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: tc.RemoteAddr(), Err: ErrSelfConnect}
+	c, err := p.Wait(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return tc, nil
+	if AddrPort(c.LocalAddr()) == AddrPort(c.RemoteAddr()) {
+		c.Close()
+		return nil, dialError(local, remote, ErrSelfConnect)
+	}
+	return c, nil
+}
+
+func dialError(local, remote netip.AddrPort, err error) error {
+	oe := &net.OpError{Op: "dial", Net: family(remote), Addr: net.TCPAddrFromAddrPort(remote), Err: err}
+	if local.IsValid() {
+		oe.Source = net.TCPAddrFromAddrPort(local)
+	}
+	return oe
 }
 
 // Prefixes returns the unicast addresses of the machine's interfaces with
@@ -112,15 +105,6 @@ func (n *Net) Prefixes() ([]netip.Prefix, error) {
 		}
 	}
 	return ps, nil
-}
-
-// SetTTL changes the time to live of a connection's further packets.
-func SetTTL(c *net.TCPConn, ttl int) error {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return setTTL(rc, AddrPort(c.RemoteAddr()).Addr().Is4(), ttl)
 }
 
 // Abort closes c with a RST and without TIME_WAIT, so that its port can

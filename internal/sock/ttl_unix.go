@@ -2,20 +2,11 @@
 
 package sock
 
-import (
-	"syscall"
+import "golang.org/x/sys/unix"
 
-	"golang.org/x/sys/unix"
-)
-
-func setTTL(c syscall.RawConn, v4 bool, ttl int) error {
-	level, opt := unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS
+func ttlOption(v4 bool) (level, opt int) {
 	if v4 {
-		level, opt = unix.IPPROTO_IP, unix.IP_TTL
+		return unix.IPPROTO_IP, unix.IP_TTL
 	}
-	var err error
-	if cerr := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, opt, ttl) }); cerr != nil {
-		return cerr
-	}
-	return err
+	return unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS
 }

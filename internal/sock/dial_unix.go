@@ -1,0 +1,131 @@
+//go:build linux || darwin || freebsd
+
+package sock
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Start sends a SYN from local to remote and returns without waiting for what
+// comes of it. SYNs leave in the order of the calls, which matters to a NAT
+// that numbers its mappings; a [net.Dialer] tells nobody when its SYN is out.
+// The caller ends a Pending with Wait or Close.
+func (n *Net) Start(local, remote netip.AddrPort, ttl int) (*Pending, error) {
+	fd := -1
+	err := n.do(func() (err error) {
+		fd, err = connecting(local, remote, ttl)
+		return err
+	})
+	if err != nil {
+		return nil, dialError(local, remote, err)
+	}
+	return &Pending{file: os.NewFile(uintptr(fd), "tcp"), local: local, remote: remote}, nil
+}
+
+// connecting returns a socket in SYN_SENT, or one that is connected already.
+func connecting(local, remote netip.AddrPort, ttl int) (fd int, err error) {
+	family := unix.AF_INET6
+	if remote.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	if fd, err = socket(family); err != nil {
+		return -1, err
+	}
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+		}
+	}()
+	for _, opt := range []int{unix.SO_REUSEADDR, unix.SO_REUSEPORT} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt, 1); err != nil {
+			return -1, os.NewSyscallError("setsockopt", err)
+		}
+	}
+	if ttl > 0 {
+		level, opt := ttlOption(remote.Addr().Is4())
+		if err := unix.SetsockoptInt(fd, level, opt, ttl); err != nil {
+			return -1, os.NewSyscallError("setsockopt", err)
+		}
+	}
+	if local.IsValid() {
+		if err := unix.Bind(fd, sockaddr(local)); err != nil {
+			return -1, os.NewSyscallError("bind", err)
+		}
+	}
+	switch err := unix.Connect(fd, sockaddr(remote)); err {
+	case nil, unix.EINPROGRESS, unix.EINTR:
+		return fd, nil
+	default:
+		return -1, os.NewSyscallError("connect", err)
+	}
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+// Pending is a socket whose SYN is out.
+type Pending struct {
+	file          *os.File
+	local, remote netip.AddrPort
+}
+
+// Close gives the socket up. The kernel sends nothing.
+func (p *Pending) Close() error { return p.file.Close() }
+
+// Wait returns the connection when it stands, or why it does not. It ends the
+// Pending.
+func (p *Pending) Wait(ctx context.Context) (*net.TCPConn, error) {
+	defer p.file.Close()
+	stop := context.AfterFunc(ctx, func() { p.file.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
+	err := p.finish()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, dialError(p.local, p.remote, err)
+	}
+	c, err := net.FileConn(p.file) // a duplicate, known to the poller as a connection
+	if err != nil {
+		return nil, dialError(p.local, p.remote, err)
+	}
+	return c.(*net.TCPConn), nil
+}
+
+// finish waits until the socket is writable or has failed.
+func (p *Pending) finish() error {
+	rc, err := p.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = rc.Write(func(fd uintptr) bool {
+		errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		switch {
+		case err != nil:
+			failed = os.NewSyscallError("getsockopt", err)
+		case errno != 0:
+			failed = os.NewSyscallError("connect", syscall.Errno(errno))
+		default:
+			// No error may mean no answer yet: only a connected socket has a peer.
+			_, err := unix.Getpeername(int(fd))
+			return err == nil
+		}
+		return true
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}
