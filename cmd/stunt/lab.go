@@ -32,7 +32,7 @@ func runGrid(ctx context.Context, e *env, args []string) error {
 	f.IntVar(&c.N, "n", 5, "`dials` of each pair")
 	f.Uint64Var(&c.Seed, "seed", 1, "`number` that decides every random choice of the NATs")
 	f.DurationVar(&c.RTT, "rtt", 100*time.Millisecond, "round trip `time` between any two of the server and the NATs")
-	f.IntVar(&c.Jobs, "jobs", 8, "`labs` at once")
+	f.IntVar(&c.Jobs, "jobs", 16, "`labs` at once")
 	shared := f.Bool("shared", true, "also the pairs that share a network, a NAT or IPv6")
 	output := f.String("o", "", "write to this `file` instead of stdout")
 	f.Var(&into, "into", "write the Markdown table into this `file`, between <!-- grid --> and <!-- /grid -->; may be given several times")

@@ -54,9 +54,11 @@ func Shared() []Case {
 	}
 }
 
-// nested puts each host behind a home router, and both routers behind one NAT.
+// nested puts each host behind a home router, and both routers behind one NAT,
+// half of the way to the core.
 func nested(name, about, carrier string) Case {
 	return Case{Name: name, About: about, place: func(l *natlab.Lab, link natlab.Link) (*natlab.Host, *natlab.Host) {
+		link.Delay /= 2
 		c := l.NAT("carrier", nil, profile(carrier), link)
 		home := func(host string) *natlab.Host {
 			return l.Host(host, l.NAT("nat-"+host, c, profile("eim-apdf"), link), natlab.Link{})

@@ -43,7 +43,7 @@ type Config struct {
 	// Window is how long a dial tries, as in [stunt.Config]. 0: 3 s, which
 	// still covers two retransmissions of a lost SYN.
 	Window time.Duration
-	// Jobs is how many labs run at once: most of their time is waiting. 0: 8.
+	// Jobs is how many labs run at once: most of their time is waiting. 0: 16.
 	Jobs int
 	// Progress, if not nil, is called after each lab, one call at a time.
 	Progress func(done, total int)
@@ -60,7 +60,7 @@ func (c Config) orDefault() Config {
 	}
 	def(&c.N, 5)
 	def(&c.PerWorld, 5)
-	def(&c.Jobs, 8)
+	def(&c.Jobs, 16)
 	if c.RTT <= 0 {
 		c.RTT = 100 * time.Millisecond
 	}

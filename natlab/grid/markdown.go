@@ -47,7 +47,7 @@ func (g *Grid) WriteMarkdown(w io.Writer) error {
 		for i := range g.Shared {
 			r := &g.Shared[i]
 			fmt.Fprintf(&b, "| **%s**: %s | %s%s | %d/%d | %s | %.1f |\n",
-				r.Case.Name, r.Case.About, r.method(), notes.mark(r), r.OK(), len(r.Dials), r.trips(), r.SYNs())
+				r.Case.Name, escape(r.Case.About), r.method(), notes.mark(r), r.OK(), len(r.Dials), r.trips(), r.SYNs())
 		}
 	}
 	for i, reason := range notes {

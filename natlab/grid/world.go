@@ -31,13 +31,13 @@ const (
 type world struct {
 	config Config
 	seed   uint64
-	trace  *locked // nil: none
+	trace  *locked   // nil: none
 	began  time.Time // of the lab's clock
 
 	lab              *natlab.Lab
 	server           *stuntd.Server
 	listener, dialer *stunt.Node
-	fired            atomic.Int64  // SYNs of both nodes' attempts
+	fired            atomic.Int64 // SYNs of both nodes' attempts
 	echoes           sync.WaitGroup
 }
 

@@ -1,0 +1,139 @@
+package grid
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gostunt/stunt"
+	"github.com/gostunt/stunt/natlab"
+)
+
+var update = flag.Bool("update", false, "write testdata/grid.golden anew")
+
+func TestMain(m *testing.M) { natlab.Main(m) }
+
+// TestGolden measures what fits into a test run and compares who meets whom,
+// and how, with the golden file. A pair that meets only sometimes is a failure
+// whatever the file says: so is a change for the better until the file has it.
+func TestGolden(t *testing.T) {
+	natlab.Need(t)
+	sides, err := Find("none", "eim-eif", "eim-apdf", "kernel", "eim-rst", "eim-icmp", "no-syn-in", "apdm-delta1")
+	require.NoError(t, err)
+	c := Config{Sides: sides, N: 2, Seed: 1, RTT: 40 * time.Millisecond, TraceDir: t.TempDir()}
+	g, err := Run(t.Context(), c)
+	require.NoError(t, err)
+	got := golden(g)
+	file := filepath.Join("testdata", "grid.golden")
+	if *update {
+		require.NoError(t, os.WriteFile(file, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	for _, r := range g.results() {
+		if line := goldenLine(r); !strings.Contains(string(want), line) || r.OK() > 0 && r.OK() < len(r.Dials) {
+			t.Errorf("not as in %s: %s%v\n%s", file, line, r.Reason(), story(t, c.TraceDir, r.Case))
+		}
+	}
+	require.Equal(t, string(want), got)
+}
+
+// golden is what must stay: method and success of each pair, but not times and
+// SYNs, which depend on the machine.
+func golden(g *Grid) string {
+	var b strings.Builder
+	for _, r := range g.results() {
+		b.WriteString(goldenLine(r))
+	}
+	return b.String()
+}
+
+func goldenLine(r *Result) string {
+	word := r.method()
+	// Of two SYNs that could both arrive, the machine decides which is first.
+	if m := r.Methods(); len(m) > 0 && (m[0] == stunt.Direct || m[0] == stunt.Reversed) {
+		word = "direct"
+	}
+	return fmt.Sprintf("%-45s %-10s %d/%d\n", r.Case, word, r.OK(), len(r.Dials))
+}
+
+// story is what a trace tells of a case's dials, without the talk with the server.
+func story(t *testing.T, dir string, c Case) string {
+	f, err := os.Open(filepath.Join(dir, c.file()+"-0.txt"))
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	var b strings.Builder
+	dialling := false
+	for sc := bufio.NewScanner(f); sc.Scan() && b.Len() < 1<<15; {
+		line := sc.Text()
+		dialling = dialling || strings.Contains(line, "-- dial 0")
+		if dialling && !strings.Contains(line, ":3478 ") && !strings.Contains(line, ":3479 ") {
+			b.WriteString(line + "\n")
+		}
+	}
+	return b.String()
+}
+
+func TestRunEnds(t *testing.T) {
+	natlab.Need(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := Run(ctx, Config{Seed: 1})
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestSides(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range Sides() {
+		require.False(t, seen[s.Name], "%s: a name stands for one behaviour", s.Name)
+		require.NotEmpty(t, s.About)
+		seen[s.Name] = true
+	}
+	require.GreaterOrEqual(t, len(Core()), 10)
+	_, err := Find("none", "nonsense")
+	require.ErrorContains(t, err, "nonsense")
+}
+
+func TestPerWorld(t *testing.T) {
+	sides, err := Find("none", "eim-apdf")
+	require.NoError(t, err)
+	c := Config{Sides: sides, Shared: []Case{}, N: 12, PerWorld: 5}.orDefault()
+	jobs := newGrid(c).jobs(c)
+	require.Len(t, jobs, 4*3)
+	sum := 0
+	for _, j := range jobs {
+		sum += j.dials
+	}
+	require.Equal(t, 4*12, sum, "every pair makes its dials, over as many worlds as that takes")
+	require.Equal(t, []int{0, 1, 2}, []int{jobs[0].world, jobs[1].world, jobs[2].world}, "each with another seed")
+	require.Equal(t, []int{5, 5, 2}, []int{jobs[0].dials, jobs[1].dials, jobs[2].dials})
+}
+
+func TestLockedWriterKeepsLinesWhole(t *testing.T) {
+	var b bytes.Buffer
+	w := &world{trace: &locked{w: &b}, began: time.Now()}
+	done := make(chan bool)
+	for i := range 4 {
+		go func() {
+			for range 100 {
+				w.note("host", "line of %d", i)
+			}
+			done <- true
+		}()
+	}
+	for range 4 {
+		<-done
+	}
+	require.Equal(t, 400, strings.Count(b.String(), "\n"))
+}
