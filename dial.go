@@ -41,7 +41,7 @@ func (n *Node) Dial(ctx context.Context, network, address string) (*Conn, error)
 	}
 	began := time.Now()
 	if err := n.Up(ctx); err != nil {
-		return nil, opError("dial", &DialError{Err: timeoutOf(fromServer(err))}, nil, addr)
+		return nil, opError("dial", &DialError{Err: timeoutOf(err)}, nil, addr)
 	}
 	d := &dial{node: n, addr: addr, began: began}
 	c, err := d.run(ctx, false)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gostunt/stunt"
+	"github.com/gostunt/stunt/rendezvous"
 )
 
 // TestDialErrors shows that every reason for which a dial fails can be told
@@ -261,4 +263,28 @@ func TestBothDialEachOther(t *testing.T) {
 		accept(t, lnA).Close()
 		accept(t, lnB).Close()
 	}
+}
+
+// TestNoServer shows that an absent server is not mistaken for a peer that
+// refuses, and that a wrong pin is final at once.
+func TestNoServer(t *testing.T) {
+	w := newWorld(t, 0)
+	h := w.behind("b", "eim-apdf")
+	absent := &stunt.Node{Config: stunt.Config{Server: w.host.AddrPort(4000).String(), OpenSocket: h.Do}}
+	defer absent.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	_, err := absent.DialContext(ctx, "tcp", "a")
+	require.ErrorIs(t, err, stunt.ErrNoServer)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NotErrorIs(t, err, syscall.ECONNREFUSED, "that is what a peer without a listener says")
+
+	address, _, _ := strings.Cut(w.server.Address(), "#")
+	other := &stunt.Node{Config: stunt.Config{OpenSocket: h.Do, Server: address + "#sha256:" + strings.Repeat("ab", 32)}}
+	defer other.Close()
+	_, err = other.DialContext(t.Context(), "tcp", "a") // no deadline: it must end by itself
+	require.ErrorIs(t, err, rendezvous.ErrPin)
+	var ne net.Error
+	require.ErrorAs(t, err, &ne)
+	require.False(t, ne.Timeout())
 }

@@ -20,6 +20,10 @@ var (
 	ErrUnknownPeer = errors.New("no such peer: nobody with this ID is connected to the server")
 	// ErrNoPath: both ends tried, and no connection stood and proved itself in time.
 	ErrNoPath = errors.New("no direct path found")
+	// ErrNoServer: no session with a server stands, or the one that stood was
+	// lost in mid-dial. The node goes on trying to get one, unless the server
+	// has refused it for good.
+	ErrNoServer = errors.New("no session with a server")
 	// ErrNotAuthorized: the peer, or the server, does not want this node.
 	ErrNotAuthorized = errors.New("not authorized")
 	// ErrSecurity: the listener does not take connections in the dialer's mode.
@@ -80,6 +84,9 @@ func opError(op string, err error, local, remote net.Addr) error {
 
 // fromServer gives an error of the rendezvous the meaning that callers match.
 func fromServer(err error) error {
+	if errors.Is(err, rendezvous.ErrDisconnected) {
+		return noServer{err}
+	}
 	var re *rendezvous.Error
 	if !errors.As(err, &re) {
 		return err
@@ -111,3 +118,23 @@ func (m meaning) Error() string {
 	return m.err.Error()
 }
 func (m meaning) Unwrap() []error { return []error{m.is, m.err} }
+
+// noServer is the error of a node without a session. What the sockets said is
+// in its text, not in its chain: a server that refuses connections must not
+// look like a peer that does.
+type noServer struct{ err error }
+
+func (n noServer) Error() string { return n.err.Error() }
+
+func (n noServer) Unwrap() []error {
+	errs := []error{ErrNoServer}
+	for _, is := range []error{context.Canceled, context.DeadlineExceeded, rendezvous.ErrPin, rendezvous.ErrProtocol} {
+		if errors.Is(n.err, is) {
+			errs = append(errs, is)
+		}
+	}
+	if code, ok := errors.AsType[rendezvous.Code](n.err); ok {
+		errs = append(errs, code)
+	}
+	return errs
+}

@@ -126,7 +126,7 @@ func (n *Node) Up(ctx context.Context) error {
 		return err
 	}
 	_, err := n.client.Ready(ctx)
-	return err
+	return fromServer(err)
 }
 
 // Key returns the identity of the node, and nil if its Config is not valid.

@@ -25,11 +25,14 @@ type Side struct {
 	Report     *probe.Report // nil: unknown
 }
 
-// Attempt is one thing to try: connect from the punching port to an address.
+// Attempt is one thing to try: connect from the punching port to an address;
+// or to many ports of it; or from many ports.
 type Attempt struct {
 	To     netip.AddrPort
 	Method Method
 	Start  time.Duration // after the moment both ends were told
+	Ports  []uint16      // of To's address, instead of its own port, in the order of their SYNs
+	Fresh  int           // connect so many times, each from a local port of its own
 }
 
 const (

@@ -43,11 +43,13 @@ func (r *Race) arrived(c *net.TCPConn, h secure.Header) bool {
 func (r *Race) methodOf(remote netip.AddrPort) Method {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t := r.tries[remote]; t != nil {
-		if t.Method == Direct {
+	for _, t := range r.tries {
+		switch {
+		case t.To.Addr() != remote.Addr(), t.To.Port() != remote.Port() && len(t.Ports) == 0:
+			continue
+		case t.Method == Direct:
 			return Reversed
-		}
-		if t.Method == Reversed {
+		case t.Method == Reversed:
 			return Direct
 		}
 		return t.Method

@@ -7,9 +7,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,13 +26,8 @@ const (
 	// the RST of a loser has killed the winner of the same tuple (30 ms was too
 	// early in the field, 4 s was not).
 	linger = 4 * time.Second
-	// retryMin and retryMax bound the pause before the same port tries again
-	// after a RST or an ICMP error; random in between, so that two ends whose
-	// SYNs miss each other do not miss each other for ever.
-	retryMin, retryMax = 20 * time.Millisecond, 200 * time.Millisecond
-	// maxArrived bounds connections that arrive for one dial, and maxTries the
-	// SYNs that an attempt sends at one address.
-	maxArrived, maxTries = 8, 40
+	// maxArrived bounds connections that arrive for one dial.
+	maxArrived = 8
 )
 
 // ErrNoPath is the end of a race that nothing won in its window.
@@ -45,6 +40,7 @@ type Config struct {
 	ID     [16]byte // the dial's, from the dialer
 	Dialer bool     // the dialer chooses the path
 	Window time.Duration
+	Budget *Budget      // of guessing; nil: none is done
 	Log    *slog.Logger // may be nil
 	Event  func(Event)  // may be nil; called from several goroutines
 }
@@ -54,6 +50,8 @@ type Race struct {
 	cfg    Config
 	ctx    context.Context // of every attempt: ends with the race, not with the caller's dial
 	cancel context.CancelFunc
+	hunt   context.Context // of attempts at many addresses: ends when a path is chosen
+	caught context.CancelFunc
 	wg     sync.WaitGroup // attempts and arrivals
 	done   chan struct{}  // closed when all of these are gone
 
@@ -64,7 +62,7 @@ type Race struct {
 
 	mu      sync.Mutex // guards following
 	stopped bool
-	tries   map[netip.AddrPort]*Try
+	tries   []*Try
 	arrive  int
 	expiry  *time.Timer
 	expired chan struct{} // closed at the end of the window
@@ -103,10 +101,10 @@ func NewRace(cfg Config) (*Race, error) {
 		done:     make(chan struct{}),
 		keyed:    make(chan struct{}),
 		verified: make(chan *Path, MaxCandidates+maxArrived),
-		tries:    make(map[netip.AddrPort]*Try),
 		expired:  make(chan struct{}),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.hunt, r.caught = context.WithCancel(r.ctx)
 	if !cfg.Door.add(r) {
 		r.cancel()
 		return nil, net.ErrClosed
@@ -138,13 +136,20 @@ func (r *Race) Fire(plan []Attempt) {
 		r.expiry.Reset(r.cfg.Window)
 	}
 	for _, a := range plan {
-		if r.tries[a.To] != nil || len(r.tries) >= MaxCandidates {
+		if r.tried(a) || len(r.tries) >= MaxCandidates {
 			continue
 		}
 		t := &Try{Attempt: a}
-		r.tries[a.To] = t
+		r.tries = append(r.tries, t)
 		r.wg.Go(func() { r.attempt(t) })
 	}
+}
+
+// tried reports whether there is such an attempt already. The caller holds mu.
+func (r *Race) tried(a Attempt) bool {
+	return slices.ContainsFunc(r.tries, func(t *Try) bool {
+		return t.To == a.To && t.Fresh == a.Fresh && slices.Equal(t.Ports, a.Ports)
+	})
 }
 
 // Keys gives the race what paths prove themselves with. Call it once.
@@ -186,6 +191,7 @@ func (r *Race) choose(p *Path) error {
 		}
 	}
 	r.chosen.Store(true)
+	r.caught()
 	r.event(Selected, p.Remote, p.Method, nil)
 	return p.Conn.SetDeadline(time.Time{})
 }
@@ -221,49 +227,6 @@ func (r *Race) Tries() []Try {
 		out = append(out, *t)
 	}
 	return out
-}
-
-// attempt connects to one address until that gives a path or is hopeless.
-// Owned by the race; ends with its ctx.
-func (r *Race) attempt(t *Try) {
-	if !r.sleep(t.Start) {
-		return
-	}
-	for range maxTries {
-		r.note(t, func() {
-			t.SYNs++
-			if t.Fired.IsZero() {
-				t.Fired = time.Now()
-			}
-		})
-		r.event(Fired, t.To, t.Method, nil)
-		c, err := r.cfg.Port.Dial(r.ctx, t.To)
-		if err == nil {
-			now := time.Now()
-			r.note(t, func() { t.Connected = now })
-			r.event(Connected, t.To, t.Method, nil)
-			err = r.prove(&Path{Conn: c, Remote: t.To, Method: t.Method, Connected: now}, nil)
-		}
-		r.note(t, func() { t.Err = err })
-		if err == nil || r.ctx.Err() != nil {
-			return
-		}
-		r.failed(t.To, t.Method, err)
-		if !again(err) || !r.sleep(retryMin+rand.N(retryMax-retryMin)) {
-			return
-		}
-	}
-}
-
-// again reports whether the same tuple may be tried once more after err. A
-// timeout is the kernel's last word after many SYNs; a tuple that is not
-// available is in use by an arrival, or in TIME_WAIT for a minute.
-func again(err error) bool {
-	switch sock.Classify(err) {
-	case sock.Refused, sock.Reset, sock.Unreachable:
-		return true
-	}
-	return errors.Is(err, errHungUp)
 }
 
 func (r *Race) note(t *Try, change func()) {

@@ -67,7 +67,7 @@ func (p *Pending) Wait(ctx context.Context) (*net.TCPConn, error) {
 		if p.err != nil {
 			return nil, p.err
 		}
-		return p.conn.(*net.TCPConn), nil
+		return notSelf(p.conn.(*net.TCPConn))
 	case <-ctx.Done():
 		p.Close()
 		return nil, ctx.Err()

@@ -100,7 +100,7 @@ func (p *Pending) Wait(ctx context.Context) (*net.TCPConn, error) {
 	if err != nil {
 		return nil, dialError(p.local, p.remote, err)
 	}
-	return c.(*net.TCPConn), nil
+	return notSelf(c.(*net.TCPConn))
 }
 
 // finish waits until the socket is writable or has failed.

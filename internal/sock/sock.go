@@ -18,7 +18,7 @@ import (
 	"github.com/libp2p/go-reuseport"
 )
 
-// ErrSelfConnect is returned by [Net.Dial] when the socket reached itself: TCP
+// ErrSelfConnect is returned by [Net.Dial] and [Pending.Wait] when the socket reached itself: TCP
 // lets a connecting socket meet its own SYN when local and remote are equal.
 var ErrSelfConnect = errors.New("the connection is one to itself")
 
@@ -63,15 +63,17 @@ func (n *Net) Dial(ctx context.Context, local, remote netip.AddrPort, ttl int) (
 	if err != nil {
 		return nil, err
 	}
-	c, err := p.Wait(ctx)
-	if err != nil {
-		return nil, err
+	return p.Wait(ctx)
+}
+
+// notSelf returns c unless it is a connection to itself.
+func notSelf(c *net.TCPConn) (*net.TCPConn, error) {
+	local, remote := AddrPort(c.LocalAddr()), AddrPort(c.RemoteAddr())
+	if local != remote {
+		return c, nil
 	}
-	if AddrPort(c.LocalAddr()) == AddrPort(c.RemoteAddr()) {
-		c.Close()
-		return nil, dialError(local, remote, ErrSelfConnect)
-	}
-	return c, nil
+	c.Close()
+	return nil, dialError(local, remote, ErrSelfConnect)
 }
 
 func dialError(local, remote netip.AddrPort, err error) error {

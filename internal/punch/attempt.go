@@ -1,0 +1,142 @@
+package punch
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/gostunt/stunt/internal/sock"
+)
+
+const (
+	// retryMin and retryMax bound the pause before the same port tries again
+	// after a RST or an ICMP error; random in between, so that two ends whose
+	// SYNs miss each other do not miss each other for ever.
+	retryMin, retryMax = 20 * time.Millisecond, 200 * time.Millisecond
+	// maxTries bounds the SYNs that an attempt sends to one address, and
+	// maxTriesOfFew those of an attempt at a window of ports to each.
+	maxTries, maxTriesOfFew = 40, 8
+	// few is how many ports an attempt may name and still be patient with each.
+	// More is guessing: one SYN a port, and out of the budget.
+	few = 64
+)
+
+// target is one tuple to connect: from a local to a remote address.
+type target struct{ local, remote netip.AddrPort }
+
+// targets returns the tuples of an attempt, in the order of their SYNs.
+func (r *Race) targets(a Attempt) []target {
+	punching := r.cfg.Port.Local(a.To.Addr())
+	switch {
+	case a.Fresh > 0:
+		ts := make([]target, a.Fresh)
+		for i := range ts {
+			ts[i] = target{sock.Unspecified(a.To.Addr(), 0), a.To}
+		}
+		return ts
+	case len(a.Ports) > 0:
+		ts := make([]target, len(a.Ports))
+		for i, port := range a.Ports {
+			ts[i] = target{punching, netip.AddrPortFrom(a.To.Addr(), port)}
+		}
+		return ts
+	}
+	return []target{{punching, a.To}}
+}
+
+// attempt sends the SYNs of one attempt, in order, and has each socket pursued
+// until one of them gives a path or all are hopeless. Owned by the race.
+func (r *Race) attempt(t *Try) {
+	if !r.sleep(t.Start) {
+		return
+	}
+	ts := r.targets(t.Attempt)
+	ctx, patience, guess := r.ctx, maxTries, false
+	switch {
+	case len(ts) > few:
+		ctx, patience, guess = r.hunt, 1, true
+	case len(ts) > 1:
+		ctx, patience = r.hunt, maxTriesOfFew
+	}
+	if guess {
+		if err := r.cfg.Budget.acquire(ctx, len(ts)); err != nil {
+			r.note(t, func() { t.Err = err })
+			r.failed(t.To, t.Method, err)
+			return
+		}
+	}
+	r.event(Fired, t.To, t.Method, nil)
+	for i, x := range ts {
+		if guess && r.cfg.Budget.pace(ctx) != nil {
+			r.cfg.Budget.release(len(ts) - i)
+			return
+		}
+		p, err := r.start(t, x)
+		r.wg.Go(func() {
+			r.pursue(ctx, t, x, p, err, patience)
+			if guess {
+				r.cfg.Budget.release(1)
+			}
+		})
+	}
+}
+
+// start sends one SYN.
+func (r *Race) start(t *Try, x target) (*sock.Pending, error) {
+	r.note(t, func() {
+		t.SYNs++
+		if t.Fired.IsZero() {
+			t.Fired = time.Now()
+		}
+	})
+	return r.cfg.Port.net.Start(x.local, x.remote, 0)
+}
+
+// pursue waits for what comes of a SYN, and sends it again from the same port
+// while there is sense in that.
+func (r *Race) pursue(ctx context.Context, t *Try, x target, p *sock.Pending, err error, patience int) {
+	for n := 1; ; n++ {
+		if err == nil {
+			err = r.connected(ctx, t, x, p)
+		}
+		if ctx.Err() != nil {
+			return // whatever it was, it was our own end
+		}
+		r.note(t, func() { t.Err = err })
+		if err == nil {
+			return
+		}
+		if patience > maxTriesOfFew { // of many, one is no news
+			r.failed(x.remote, t.Method, err)
+		}
+		if n == patience || !again(err) || !r.sleep(retryMin+rand.N(retryMax-retryMin)) {
+			return
+		}
+		p, err = r.start(t, x)
+	}
+}
+
+// connected waits for a socket to connect and its other end to prove itself.
+func (r *Race) connected(ctx context.Context, t *Try, x target, p *sock.Pending) error {
+	c, err := p.Wait(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	r.note(t, func() { t.Connected = now })
+	r.event(Connected, x.remote, t.Method, nil)
+	return r.prove(&Path{Conn: c, Remote: x.remote, Method: t.Method, Connected: now}, nil)
+}
+
+// again reports whether the same tuple may be tried once more after err. A
+// timeout is the kernel's last word after many SYNs; a tuple that is not
+// available is in use by an arrival, or in TIME_WAIT for a minute.
+func again(err error) bool {
+	switch sock.Classify(err) {
+	case sock.Refused, sock.Reset, sock.Unreachable:
+		return true
+	}
+	return errors.Is(err, errHungUp)
+}
