@@ -22,6 +22,11 @@ func runDial(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	if *local != "" {
+		if err := checkHostPort(*local); err != nil {
+			return f.wrong("--local: %v", err)
+		}
+	}
 	addr, err := stunt.ParseAddr(rest[0])
 	if err != nil {
 		return f.wrong("%v", err)
@@ -48,6 +53,10 @@ func runDial(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := up(ctx, e, n); err != nil {
+		ln.Close()
+		return err
+	}
 	fmt.Fprintf(e.err, "listening on %v, passing to %v\n", ln.Addr(), addr)
 	return forward(ctx, e, ln, dial)
 }
@@ -61,14 +70,17 @@ func forward(ctx context.Context, e *env, ln net.Listener, dial func() (*stunt.C
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
-		if err != nil {
-			return err
+		if err != nil { // no file for it: one comes free when a connection ends
+			fmt.Fprintln(e.err, err)
+			time.Sleep(100 * time.Millisecond)
+			continue
 		}
 		go func() { // ends with its connection, or the process
 			defer c.Close()
 			peer, err := dial()
 			if err != nil {
 				fmt.Fprintln(e.err, err)
+				cut(c) // refused, and not empty
 				return
 			}
 			defer peer.Close()
@@ -87,8 +99,9 @@ func dialStdio(ctx context.Context, e *env, dial func() (*stunt.Conn, error)) er
 	defer peer.Close()
 	defer context.AfterFunc(ctx, func() { peer.Close() })()
 	go func() { // a read of stdin can't be cut short: this one ends with the process
-		io.Copy(peer, e.in)
-		peer.CloseWrite()
+		if _, err := io.Copy(peer, e.in); err == nil {
+			peer.CloseWrite()
+		}
 	}()
 	_, err = io.Copy(e.out, peer)
 	if ctx.Err() != nil {
@@ -117,15 +130,24 @@ func join(a, b halfCloser) (ab, ba int64) {
 }
 
 // flow copies until src ends. After an error there is no end to pass on: both
-// connections are over.
+// connections are cut, so that nobody takes a part for the whole.
 func flow(dst, src halfCloser) int64 {
 	n, err := io.Copy(dst, src)
 	if err == nil {
 		err = dst.CloseWrite()
 	}
 	if err != nil {
-		src.Close()
-		dst.Close()
+		cut(src)
+		cut(dst)
 	}
 	return n
+}
+
+// cut ends a connection with a RST: its other end sees an error, and no end.
+func cut(c net.Conn) {
+	if peer, ok := c.(*stunt.Conn); ok {
+		c = peer.NetConn() // past the record that says goodbye
+	}
+	c.(*net.TCPConn).SetLinger(0)
+	c.Close()
 }

@@ -1,15 +1,20 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/gostunt/stunt"
+	"github.com/gostunt/stunt/rendezvous"
 )
 
 // flags is a flag set whose flags may stand before and after the other
@@ -21,7 +26,7 @@ type flags struct {
 
 func newFlags(e *env, name string) *flags {
 	fs := flag.NewFlagSet("stunt "+name, flag.ContinueOnError)
-	fs.SetOutput(e.err)
+	fs.SetOutput(io.Discard) // parse says in one line what is wrong
 	return &flags{fs, e}
 }
 
@@ -31,9 +36,10 @@ func (f *flags) parse(args []string, least, most int) ([]string, error) {
 	var rest []string
 	for {
 		if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+			f.help()
 			return nil, err
 		} else if err != nil {
-			return nil, errUsage // flag has said why
+			return nil, f.wrong("%v", err)
 		}
 		if f.NArg() == 0 {
 			break
@@ -41,9 +47,17 @@ func (f *flags) parse(args []string, least, most int) ([]string, error) {
 		rest, args = append(rest, f.Arg(0)), f.Args()[1:]
 	}
 	if len(rest) < least || len(rest) > most {
-		return nil, f.wrong("wants %s, not %q", count(least, most), rest)
+		return nil, f.wrong("wants %s, not %d: stunt %s %s", count(least, most), len(rest), f.env.cmd.name, f.env.cmd.args)
 	}
 	return rest, nil
+}
+
+// help explains the command and its flags.
+func (f *flags) help() {
+	c := f.env.cmd
+	fmt.Fprintf(f.env.out, "Usage: stunt %s %s\n\n%s\n\n", c.name, c.args, c.help)
+	f.SetOutput(f.env.out)
+	f.PrintDefaults()
 }
 
 // wrong explains a mistake on the command line.
@@ -71,7 +85,7 @@ type nodeFlags struct {
 
 func (f *flags) node() *nodeFlags {
 	var n nodeFlags
-	f.StringVar(&n.server, "server", os.Getenv("STUNT_SERVER"), "`host[:port][#pin]` of the server, several separated by commas; default $STUNT_SERVER")
+	f.StringVar(&n.server, "server", "", "`host[:port][#pin]` of the server, several separated by commas; default $STUNT_SERVER")
 	f.StringVar(&n.key, "key", "", "`file` with the identity; default key.pem in the configuration directory")
 	f.BoolVar(&n.raw, "raw", false, "authenticate, but leave the bytes to plain TCP")
 	f.BoolVar(&n.verbose, "v", false, "say what happens, on stderr")
@@ -81,7 +95,13 @@ func (f *flags) node() *nodeFlags {
 // config makes the configuration of the command's node.
 func (n *nodeFlags) config(f *flags) (stunt.Config, error) {
 	if n.server == "" {
+		n.server = os.Getenv("STUNT_SERVER")
+	}
+	if n.server == "" {
 		return stunt.Config{}, f.wrong("no server: set --server or $STUNT_SERVER")
+	}
+	if _, err := rendezvous.ParseServers(n.server); err != nil {
+		return stunt.Config{}, f.wrong("%v", err)
 	}
 	path, err := keyPath(n.key)
 	if err != nil {
@@ -91,14 +111,50 @@ func (n *nodeFlags) config(f *flags) (stunt.Config, error) {
 	if err != nil {
 		return stunt.Config{}, err
 	}
-	c := stunt.Config{Server: n.server, Key: key}
+	// Without -v only what needs somebody to act, as a name that another
+	// session took.
+	level := slog.LevelWarn
+	if n.verbose {
+		level = slog.LevelDebug
+	}
+	c := stunt.Config{
+		Server: n.server,
+		Key:    key,
+		Logger: slog.New(slog.NewTextHandler(f.env.err, &slog.HandlerOptions{Level: level})),
+	}
 	if n.raw {
 		c.Security = stunt.Raw
 	}
-	if n.verbose {
-		c.Logger = slog.New(slog.NewTextHandler(f.env.err, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
 	return c, nil
+}
+
+// up waits for a session with the server, for as long as there is hope, and
+// says on stderr why it takes long: a service may well start before the
+// network does.
+func up(ctx context.Context, e *env, n *stunt.Node) error {
+	const often, seldom = 2 * time.Second, time.Minute
+	for wait := often; ; wait = min(2*wait, seldom) {
+		within, cancel := context.WithTimeout(ctx, wait)
+		err := n.Up(within)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		fmt.Fprintf(e.err, "still trying: %v\n", err)
+	}
+}
+
+// checkHostPort says what is wrong with a host:port, before anything is done.
+func checkHostPort(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return err
+	}
+	if port == "" {
+		return &net.AddrError{Err: "missing port in address", Addr: s}
+	}
+	_, err = net.LookupPort("tcp", port)
+	return err
 }
 
 // keyPath is the file of this machine's identity.

@@ -26,8 +26,15 @@ func runListen(ctx context.Context, e *env, args []string) error {
 	if *to == "" {
 		return f.wrong("where to? set --to host:port")
 	}
-	if _, _, err := net.SplitHostPort(*to); err != nil {
+	if err := checkHostPort(*to); err != nil {
 		return f.wrong("--to: %v", err)
+	}
+	for i, who := range allow {
+		a, err := stunt.ParseAddr(who)
+		if err != nil || a.Port != 0 {
+			return f.wrong("--allow: %q is neither a name nor a fingerprint", who)
+		}
+		allow[i] = a.ID // in lower case
 	}
 	addr, err := stunt.ParseAddr(rest[0])
 	if err != nil {
@@ -43,6 +50,9 @@ func runListen(ctx context.Context, e *env, args []string) error {
 	}
 	n := &stunt.Node{Config: c}
 	defer n.Close()
+	if err := up(ctx, e, n); err != nil {
+		return err
+	}
 	ln, err := n.Listen(ctx, addr.Port)
 	if err != nil {
 		return err
@@ -53,11 +63,8 @@ func runListen(ctx context.Context, e *env, args []string) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	for {
 		conn, err := ln.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
 		if err != nil {
-			return err
+			return nil // closed, by a signal: there is no other error
 		}
 		go pass(ctx, e, conn.(*stunt.Conn), *to) // ends with its connection, or the process
 	}
@@ -81,6 +88,7 @@ func pass(ctx context.Context, e *env, peer *stunt.Conn, to string) {
 	service, err := d.DialContext(ctx, "tcp", to)
 	if err != nil {
 		fmt.Fprintf(e.err, "%v: %v\n", peer.Peer(), err)
+		cut(peer)
 		return
 	}
 	defer service.Close()
