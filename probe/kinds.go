@@ -26,6 +26,45 @@ func (m Mapping) String() string                { return name(mappingNames, m) }
 func (m Mapping) MarshalText() ([]byte, error)  { return []byte(m.String()), nil }
 func (m *Mapping) UnmarshalText(b []byte) error { *m = named[Mapping](mappingNames, b); return nil }
 
+// Assignment is which public port a NAT gives a new mapping (RFC 4787 section
+// 4.2).
+type Assignment uint8
+
+// The assignments, from the easiest to predict to the hardest.
+const (
+	AssignmentUnknown Assignment = iota
+	Preserving                   // the local port
+	Sequential                   // Delta after the last one that anybody got
+	Block                        // at random within Lo to Hi
+	Random                       // at random among all ports
+)
+
+var assignmentNames = []string{"unknown", "preserving", "sequential", "block", "random"}
+
+func (a Assignment) String() string               { return name(assignmentNames, a) }
+func (a Assignment) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+func (a *Assignment) UnmarshalText(b []byte) error {
+	*a = named[Assignment](assignmentNames, b)
+	return nil
+}
+
+// Pooling is which public address a NAT that may have several gives a new
+// mapping (RFC 4787 section 4.1).
+type Pooling uint8
+
+// The kinds of pooling.
+const (
+	PoolingUnknown Pooling = iota
+	Paired                 // a host keeps its address; one host cannot tell if there are others
+	Arbitrary              // any, for each mapping
+)
+
+var poolingNames = []string{"unknown", "paired", "arbitrary"}
+
+func (p Pooling) String() string                { return name(poolingNames, p) }
+func (p Pooling) MarshalText() ([]byte, error)  { return []byte(p.String()), nil }
+func (p *Pooling) UnmarshalText(b []byte) error { *p = named[Pooling](poolingNames, b); return nil }
+
 // Filtering is whose SYN a NAT or firewall lets in to a local endpoint (RFC
 // 4787 section 5, RFC 5382 section 4.3).
 type Filtering uint8

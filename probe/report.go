@@ -24,7 +24,8 @@ type Report struct {
 	Mapping        Mapping `json:"mapping,omitzero"`
 	PortPreserving Tri     `json:"port_preserving,omitzero"` // the public port is the local one
 	Delta          int     `json:"delta,omitzero"`           // ports between one new mapping and the next; 0 unknown or none
-	Samples        int     `json:"samples,omitzero"`         // mappings that the two rest on
+	Samples        int     `json:"samples,omitzero"`         // mappings that these and Ports rest on
+	Ports          Ports   `json:"ports,omitzero"`
 
 	Filtering     Filtering `json:"filtering,omitzero"`
 	Unsolicited   Reply     `json:"unsolicited,omitzero"`    // to a SYN that is not let in
@@ -33,11 +34,49 @@ type Report struct {
 	OnICMP        Effect    `json:"on_icmp,omitzero"`
 	Hairpin       Tri       `json:"hairpin,omitzero"` // hosts behind the NAT meet at its public address
 
+	Path      Path `json:"path,omitzero"`
+	LifetimeS int  `json:"lifetime_s,omitzero"` // seconds that an idle connection kept its mapping, at least; measured only if asked for
+
 	// Ambiguous says what could not be told apart, and why. Where it names two
 	// kinds, the field has the one that is safer to assume.
 	Ambiguous []string `json:"ambiguous,omitempty"`
 
 	IPv6 IPv6 `json:"ipv6,omitzero"`
+}
+
+// Ports is how a NAT picks the public endpoint of a new mapping.
+type Ports struct {
+	Assignment Assignment `json:"assignment,omitzero"`
+
+	// Lo and Hi bound, both inclusive, where random ports are drawn from; 1024
+	// and 65535 if nothing narrower was seen. Zero with other assignments.
+	Lo uint16 `json:"lo,omitzero"`
+	Hi uint16 `json:"hi,omitzero"`
+
+	// Drift is how many mappings a second other hosts behind a sequential NAT
+	// make; each takes Delta ports. 0 with few samples means less than about 1.
+	Drift float64 `json:"drift,omitzero"`
+
+	// Confidence is how sure Assignment, Delta, Lo and Hi are, 0 (unknown) to 1.
+	Confidence float64 `json:"confidence,omitzero"`
+
+	Parity     Tri     `json:"parity,omitzero"`     // even local ports get even public ones, odd ones odd
+	Contiguity Tri     `json:"contiguity,omitzero"` // adjacent local ports get adjacent public ones
+	Pooling    Pooling `json:"pooling,omitzero"`
+	Pool       int     `json:"pool,omitzero"` // public addresses seen; there may be more
+}
+
+// Path is what lies between a host and a server of the Internet.
+type Path struct {
+	Hops    int `json:"hops,omitzero"`     // routers, NATs among them, to the server
+	NATs    int `json:"nats,omitzero"`     // on the way, at least
+	LastNAT int `json:"last_nat,omitzero"` // which router the outermost NAT or firewall is, from 1
+
+	// TTL is the least one with which a SYN opens every NAT on our side. One
+	// that is higher by a few dies before it can reach a peer's.
+	TTL int `json:"ttl,omitzero"`
+
+	SeqPreserved Tri `json:"seq_preserved,omitzero"` // TCP sequence numbers arrive as they were sent
 }
 
 // IPv6 is what is known about a host's IPv6.
@@ -59,6 +98,9 @@ const (
 	maxNote      = 160 // bytes of one Ambiguous
 	maxCount     = 1024
 	maxDelta     = 4096
+	maxDrift     = 10_000
+	maxHops      = 255
+	maxLifetime  = 7 * 24 * 3600 // seconds; nobody measures a week
 )
 
 // Encode returns the wire form: the JSON without Local, in at most MaxReport
@@ -115,6 +157,12 @@ func (r *Report) check() error {
 		return fmt.Errorf("delta %d", r.Delta)
 	case r.Samples < 0 || r.Samples > maxCount:
 		return fmt.Errorf("%d samples", r.Samples)
+	case r.LifetimeS < 0 || r.LifetimeS > maxLifetime:
+		return fmt.Errorf("a lifetime of %d s", r.LifetimeS)
+	case !r.Ports.plausible():
+		return errors.New("no plausible ports")
+	case !r.Path.plausible():
+		return errors.New("no plausible path")
 	case !plausibleMS(r.UnsolicitedMS) || !plausibleMS(r.IPv6.UnsolicitedMS):
 		return errors.New("no plausible duration")
 	case r.IPv6.Public.IsValid() && (!host(r.IPv6.Public) || !r.IPv6.Public.Is6()):
@@ -131,6 +179,20 @@ func (r *Report) check() error {
 		}
 	}
 	return nil
+}
+
+func (p *Ports) plausible() bool {
+	return p.Lo <= p.Hi && (p.Lo == 0) == (p.Hi == 0) && p.Drift >= 0 && p.Drift <= maxDrift &&
+		p.Confidence >= 0 && p.Confidence <= 1 && p.Pool >= 0 && p.Pool <= maxCount
+}
+
+func (p *Path) plausible() bool {
+	for _, n := range []int{p.Hops, p.NATs, p.LastNAT, p.TTL} {
+		if n < 0 || n > maxHops {
+			return false
+		}
+	}
+	return true
 }
 
 func plausibleMS(ms int) bool { return ms >= 0 && ms <= maxDialMS }

@@ -22,12 +22,15 @@ func full() *Report {
 		PortPreserving: No,
 		Delta:          2,
 		Samples:        7,
+		Ports:          Ports{Assignment: Sequential, Drift: 4.5, Confidence: 0.9, Parity: No, Contiguity: No, Pooling: Arbitrary, Pool: 2},
 		Filtering:      APDF,
 		Unsolicited:    RST,
 		UnsolicitedMS:  21,
 		OnRST:          Closes,
 		OnICMP:         Keeps,
 		Hairpin:        No,
+		Path:           Path{Hops: 12, NATs: 2, LastNAT: 3, TTL: 4, SeqPreserved: Yes},
+		LifetimeS:      300,
 		Ambiguous:      []string{"mapping ADM or APDM: the server has one port"},
 		IPv6: IPv6{
 			Global:        Yes,
@@ -44,8 +47,9 @@ func TestReportGolden(t *testing.T) {
 	r := full()
 	want := `{"version":1,"time":"2026-03-01T12:00:00Z","public":["203.0.113.7","203.0.113.8"],` +
 		`"mapping":"address-and-port-dependent","port_preserving":"no","delta":2,"samples":7,` +
+		`"ports":{"assignment":"sequential","drift":4.5,"confidence":0.9,"parity":"no","contiguity":"no","pooling":"arbitrary","pool":2},` +
 		`"filtering":"address-and-port-dependent","unsolicited":"rst","unsolicited_ms":21,"on_rst":"closes","on_icmp":"keeps",` +
-		`"hairpin":"no","ambiguous":["mapping ADM or APDM: the server has one port"],` +
+		`"hairpin":"no","path":{"hops":12,"nats":2,"last_nat":3,"ttl":4,"seq_preserved":"yes"},"lifetime_s":300,"ambiguous":["mapping ADM or APDM: the server has one port"],` +
 		`"ipv6":{"global":"yes","public":"2001:db8::5","mapping":"none","filtering":"address-and-port-dependent",` +
 		`"unsolicited":"silence","unsolicited_ms":3000}}`
 	require.Equal(t, want, string(r.Encode()), "the names are stable, and no private address is in the wire form")
@@ -100,6 +104,13 @@ func TestDecodeReportRefuses(t *testing.T) {
 		"IPv4 where IPv6":   `{"version":1,"ipv6":{"public":"1.2.3.4"}}`,
 		"nine addresses":    `{"version":1,"public":["1.1.1.1","1.1.1.1","1.1.1.1","1.1.1.1","1.1.1.1","1.1.1.1","1.1.1.1","1.1.1.1","1.1.1.1"]}`,
 		"delta":             `{"version":1,"delta":5000}`,
+		"range":             `{"version":1,"ports":{"lo":2,"hi":1}}`,
+		"half a range":      `{"version":1,"ports":{"hi":1}}`,
+		"drift":             `{"version":1,"ports":{"drift":1e9}}`,
+		"confidence":        `{"version":1,"ports":{"confidence":1.5}}`,
+		"pool":              `{"version":1,"ports":{"pool":-1}}`,
+		"hops":              `{"version":1,"path":{"ttl":256}}`,
+		"lifetime":          `{"version":1,"lifetime_s":-1}`,
 		"samples":           `{"version":1,"samples":-1}`,
 		"ms":                `{"version":1,"unsolicited_ms":60001}`,
 		"ipv6 ms":           `{"version":1,"ipv6":{"unsolicited_ms":-1}}`,
