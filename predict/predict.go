@@ -47,14 +47,38 @@ func (k Kind) String() string {
 	return kindNames[Unknown]
 }
 
+// Pooling says how a NAT with several public addresses gives them to mappings
+// (RFC 4787 section 4.1).
+type Pooling uint8
+
+// The kinds of pooling.
+const (
+	Single    Pooling = iota // one address was seen
+	Paired                   // several; each inside host keeps to one
+	Arbitrary                // several, and a host's mappings have different ones
+)
+
 // Model is what samples say about a NAT's ports. It is a value; the zero Model
 // is Unknown and has no candidates.
 type Model struct {
-	Kind    Kind
-	Delta   int    // of Sequential: ports per new mapping, negative if they go down
-	Lo, Hi  uint16 // of Block: the estimated bounds, both inclusive
-	Last    uint16 // the port of the newest sample
-	Samples int    // distinct mappings that the model rests on
+	Kind  Kind
+	Delta int // of Sequential: ports per new mapping, negative if they go down
+	// Lo and Hi are the bounds, both inclusive: of Block the estimate, of
+	// Sequential where the counter was seen to wrap. Zero means 1024 to 65535.
+	Lo, Hi uint16
+	// Drift is how many mappings per second other hosts make, of Sequential,
+	// counted over Span. A Span of zero means that Drift is exact.
+	Drift float64
+	Span  time.Duration
+
+	Last    uint16        // of Sequential the port furthest along, of others that of the newest sample
+	At      time.Duration // when the newest mapping was made, as in its Sample
+	Samples int           // distinct mappings that the model rests on
+
+	Addresses  int // public addresses seen
+	Pooling    Pooling
+	Overload   bool    // two mappings were seen to share a public endpoint
+	Confidence float64 // 0 to 1: that Kind is right, given the samples
 }
 
 // String returns the model in a few words, for logs.
