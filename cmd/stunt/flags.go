@@ -79,15 +79,14 @@ func count(least, most int) string {
 // nodeFlags are those of every command that talks to a server.
 type nodeFlags struct {
 	server, key string
-	raw         bool
 	verbose     bool
+	raw         bool // of commands that have connections
 }
 
 func (f *flags) node() *nodeFlags {
 	var n nodeFlags
 	f.StringVar(&n.server, "server", "", "`host[:port][#pin]` of the server, several separated by commas; default $STUNT_SERVER")
 	f.StringVar(&n.key, "key", "", "`file` with the identity; default key.pem in the configuration directory")
-	f.BoolVar(&n.raw, "raw", false, "authenticate, but leave the bytes to plain TCP")
 	f.BoolVar(&n.verbose, "v", false, "say what happens, on stderr")
 	return &n
 }

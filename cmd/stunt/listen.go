@@ -16,6 +16,7 @@ import (
 func runListen(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "listen")
 	nf := f.node()
+	f.BoolVar(&nf.raw, "raw", false, "also accept connections that are authenticated, but not encrypted")
 	to := f.String("to", "", "`host:port` of the service that connections are passed to")
 	var allow list
 	f.Var(&allow, "allow", "`fingerprint` or name of a peer that may connect, repeated; default: everybody who knows the ID")
