@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 
 	"github.com/libp2p/go-reuseport"
@@ -15,13 +16,28 @@ import (
 // what comes of it. Here the SYN leaves a moment later, on a goroutine of its
 // own, so that the order of several is likely, not certain.
 func (n *Net) Start(local, remote netip.AddrPort, ttl int) (*Pending, error) {
+	return n.Begin(local, remote, Opening{TTL: ttl})
+}
+
+// Begin is Start with more to say.
+func (n *Net) Begin(local, remote netip.AddrPort, o Opening) (*Pending, error) {
+	p := &Pending{v4: remote.Addr().Is4(), done: make(chan struct{})}
 	d := net.Dialer{
 		FallbackDelay: -1, // one address, one attempt, on one goroutine
 		Control: func(network, address string, c syscall.RawConn) error {
-			if err := reuseport.Control(network, address, c); err != nil || ttl <= 0 {
+			if err := reuseport.Control(network, address, c); err != nil {
 				return err
 			}
-			return setTTL(c, remote.Addr().Is4(), ttl)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.raw = c
+			if p.ttl > 0 { // SetTTL was faster
+				o.TTL = p.ttl
+			}
+			if o.TTL <= 0 {
+				return nil
+			}
+			return setTTL(c, p.v4, o.TTL)
 		},
 	}
 	d.SetMultipathTCP(false)
@@ -29,7 +45,7 @@ func (n *Net) Start(local, remote netip.AddrPort, ttl int) (*Pending, error) {
 		d.LocalAddr = net.TCPAddrFromAddrPort(local)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Pending{cancel: cancel, done: make(chan struct{})}
+	p.cancel = cancel
 	go func() { // ends with the dial; Wait or Close
 		defer close(p.done)
 		p.err = n.do(func() (err error) {
@@ -43,9 +59,15 @@ func (n *Net) Start(local, remote netip.AddrPort, ttl int) (*Pending, error) {
 // Pending is a connection that is being made.
 type Pending struct {
 	cancel context.CancelFunc
-	done   chan struct{} // closed when the following are set
-	conn   net.Conn
-	err    error
+	v4     bool
+
+	mu  sync.Mutex      // guards following
+	raw syscall.RawConn // once the socket is there
+	ttl int             // of SetTTL
+
+	done chan struct{} // closed when the following are set
+	conn net.Conn
+	err  error
 }
 
 // Close gives the connection up.
@@ -56,6 +78,19 @@ func (p *Pending) Close() error {
 		return p.conn.Close()
 	}
 	return nil
+}
+
+// SetTTL changes the time to live of the packets that follow: repetitions of
+// the SYN, and the SYN-ACK if the other end's SYN comes. It fails once the
+// Pending has ended.
+func (p *Pending) SetTTL(ttl int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ttl = ttl
+	if p.raw == nil {
+		return nil
+	}
+	return setTTL(p.raw, p.v4, ttl)
 }
 
 // Wait returns the connection when it stands, or why it does not. It ends the

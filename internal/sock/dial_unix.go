@@ -18,9 +18,14 @@ import (
 // that numbers its mappings; a [net.Dialer] tells nobody when its SYN is out.
 // The caller ends a Pending with Wait or Close.
 func (n *Net) Start(local, remote netip.AddrPort, ttl int) (*Pending, error) {
+	return n.Begin(local, remote, Opening{TTL: ttl})
+}
+
+// Begin is Start with more to say.
+func (n *Net) Begin(local, remote netip.AddrPort, o Opening) (*Pending, error) {
 	fd := -1
 	err := n.do(func() (err error) {
-		fd, err = connecting(local, remote, ttl)
+		fd, err = connecting(local, remote, o)
 		return err
 	})
 	if err != nil {
@@ -30,7 +35,7 @@ func (n *Net) Start(local, remote netip.AddrPort, ttl int) (*Pending, error) {
 }
 
 // connecting returns a socket in SYN_SENT, or one that is connected already.
-func connecting(local, remote netip.AddrPort, ttl int) (fd int, err error) {
+func connecting(local, remote netip.AddrPort, o Opening) (fd int, err error) {
 	family := unix.AF_INET6
 	if remote.Addr().Is4() {
 		family = unix.AF_INET
@@ -48,12 +53,12 @@ func connecting(local, remote netip.AddrPort, ttl int) (fd int, err error) {
 			return -1, os.NewSyscallError("setsockopt", err)
 		}
 	}
-	if ttl > 0 {
-		level, opt := ttlOption(remote.Addr().Is4())
-		if err := unix.SetsockoptInt(fd, level, opt, ttl); err != nil {
-			return -1, os.NewSyscallError("setsockopt", err)
+	if o.TTL > 0 {
+		if err := setTTL(fd, remote.Addr().Is4(), o.TTL); err != nil {
+			return -1, err
 		}
 	}
+	o.apply(fd, remote.Addr().Is4())
 	if local.IsValid() {
 		if err := unix.Bind(fd, sockaddr(local)); err != nil {
 			return -1, os.NewSyscallError("bind", err)
@@ -65,6 +70,11 @@ func connecting(local, remote netip.AddrPort, ttl int) (fd int, err error) {
 	default:
 		return -1, os.NewSyscallError("connect", err)
 	}
+}
+
+func setTTL(fd int, v4 bool, ttl int) error {
+	level, opt := ttlOption(v4)
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, level, opt, ttl))
 }
 
 func sockaddr(a netip.AddrPort) unix.Sockaddr {
@@ -82,6 +92,20 @@ type Pending struct {
 
 // Close gives the socket up. The kernel sends nothing.
 func (p *Pending) Close() error { return p.file.Close() }
+
+// SetTTL changes the time to live of the packets that follow: repetitions of
+// the SYN, and the SYN-ACK if the other end's SYN comes. It fails once the
+// Pending has ended.
+func (p *Pending) SetTTL(ttl int) error {
+	rc, err := p.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if cerr := rc.Control(func(fd uintptr) { err = setTTL(int(fd), p.remote.Addr().Is4(), ttl) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
 
 // Wait returns the connection when it stands, or why it does not. It ends the
 // Pending.
@@ -116,7 +140,7 @@ func (p *Pending) finish() error {
 		case err != nil:
 			failed = os.NewSyscallError("getsockopt", err)
 		case errno != 0:
-			failed = os.NewSyscallError("connect", syscall.Errno(errno))
+			failed = explain(int(fd), os.NewSyscallError("connect", syscall.Errno(errno)))
 		default:
 			// No error may mean no answer yet: only a connected socket has a peer.
 			_, err := unix.Getpeername(int(fd))

@@ -1,0 +1,36 @@
+package sock
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSYNOf(t *testing.T) {
+	far := listen(t, Loopback(0))
+	require.NoError(t, SaveSYN(far))
+	c, err := ours.Dial(t.Context(), netip.AddrPort{}, AddrPort(far.Addr()), 9)
+	require.NoError(t, err)
+	defer c.Close()
+	accepted, err := far.AcceptTCP()
+	require.NoError(t, err)
+	defer accepted.Close()
+	s, ok := SYNOf(accepted)
+	require.True(t, ok)
+	require.EqualValues(t, 9, s.TTL, "loopback has no router")
+	require.NotZero(t, s.Seq)
+	_, ok = SYNOf(accepted)
+	require.False(t, ok, "the kernel gives it once")
+	_, ok = SYNOf(c)
+	require.False(t, ok, "it is our own")
+}
+
+func FuzzParseSYN(f *testing.F) {
+	f.Add(make([]byte, 40))
+	v6 := make([]byte, 60)
+	v6[0], v6[6] = 0x60, 6
+	f.Add(v6)
+	f.Add([]byte{0x4f, 19: 0})
+	f.Fuzz(func(t *testing.T, b []byte) { parseSYN(b) })
+}
