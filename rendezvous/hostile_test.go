@@ -146,8 +146,8 @@ func TestNoHello(t *testing.T) {
 	defer plain.Close()
 	_, err = plain.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
 	require.NoError(t, err)
-	_, notTLS := receive(t, h.ended, "the end").(tls.RecordHeaderError)
-	require.True(t, notTLS)
+	var notTLS tls.RecordHeaderError
+	require.ErrorAs(t, receive(t, h.ended, "the end"), &notTLS)
 }
 
 // Who sends more than the rate is not read, and holds up nobody else.
