@@ -125,13 +125,13 @@ type way struct {
 }
 
 const (
-	// A turn is long beside a scheduler's slice, and short beside the drift of
-	// a machine that others use too.
-	turn = 32 << 20
+	// A turn is short: the machine changes under us from one to the next, and
+	// what makes the median sure is how many ratios there are.
+	turn = 4 << 20
 	// freshPerOp is how many connections of each kind one op makes, and
 	// pairsPerFresh how many ratios each gives: some connections are faster
 	// than others of their kind all their life.
-	freshPerOp, pairsPerFresh = 8, 10
+	freshPerOp, pairsPerFresh = 10, 80
 	// chunk is what one Write is given.
 	chunk = 64 << 10
 )
