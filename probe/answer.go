@@ -33,16 +33,26 @@ func (s *Server) answer(ctx context.Context, f flow, req *stun.Message) (resp *s
 		resp, err = s.refuse(req, stun.CodeBadRequest, nil, marked)
 		return resp, true, err
 	}
+	if a.hold > 0 {
+		if err := s.hold(f, a.hold); err != nil {
+			return nil, false, err
+		}
+	}
 	var more []stun.Setter
-	if a.change != 0 {
-		local, ok := s.source(f, a.change)
+	if a.syn {
+		if syn, ok := f.syn(); ok {
+			more = append(more, arrival(syn))
+		}
+	}
+	if a.dialsBack() {
+		local, ok := s.source(f, a)
 		if !ok {
 			// RFC 5780 section 6.1: a server without another address says
 			// that it does not know the attribute.
 			resp, err = s.refuse(req, stun.CodeUnknownAttribute, stun.UnknownAttributes{stun.AttrChangeRequest}, marked)
 			return resp, false, err
 		}
-		more = append(more, s.dialBack(ctx, f, local, a.port))
+		more = append(more, s.dialBack(ctx, f, local, a))
 	}
 	resp, err = s.success(req, f, more, marked)
 	return resp, a.close, err

@@ -174,7 +174,11 @@ func (b *Binding) refresh() error {
 			return err
 		}
 		b.conn.SetDeadline(time.Now().Add(refreshTimeout))
-		a, err := roundTrip(b.conn, ask{})
+		r, err := send(b.conn, ask{})
+		if err != nil {
+			return err
+		}
+		a, err := r.read()
 		if err != nil {
 			return err
 		}

@@ -22,32 +22,37 @@ const (
 
 // source is where a dial back leaves from: exactly the endpoint that RFC 5780
 // would have the answer come from, if the server listens there, or any port of
-// the right address. It reports false if there is no other address.
-func (s *Server) source(f flow, change byte) (netip.AddrPort, bool) {
+// the right address, or the port that was asked for. It reports false if there
+// is no other address.
+func (s *Server) source(f flow, a ask) (local netip.AddrPort, ok bool) {
 	ip, port, both := s.others(f.local)
-	switch change {
+	anyPort := func(a, b netip.AddrPort) netip.AddrPort {
+		if a.IsValid() {
+			return a
+		}
+		return netip.AddrPortFrom(b.Addr(), 0)
+	}
+	switch a.change {
+	case 0:
+		local = f.local
 	case changePort:
-		if port.IsValid() {
-			return port, true
-		}
-		return netip.AddrPortFrom(f.local.Addr(), 0), true
+		local = anyPort(port, f.local)
 	case changeIP:
-		if ip.IsValid() {
-			return ip, true
-		}
-		return netip.AddrPortFrom(both.Addr(), 0), both.IsValid()
+		local = anyPort(ip, both)
+	default:
+		local = anyPort(both, ip)
 	}
-	if both.IsValid() {
-		return both, true
+	if a.from != 0 {
+		local = netip.AddrPortFrom(local.Addr(), a.from)
 	}
-	return netip.AddrPortFrom(ip.Addr(), 0), ip.IsValid()
+	return local, local.Addr().IsValid()
 }
 
 // dialBack connects from local to the asker, at the port of its own connection
 // or at another, and returns how that went. It takes no longer than
 // dialBackTimeout and handOver together, and is bounded in number for one
 // source and for all.
-func (s *Server) dialBack(ctx context.Context, f flow, local netip.AddrPort, port uint16) dialled {
+func (s *Server) dialBack(ctx context.Context, f flow, local netip.AddrPort, a ask) dialled {
 	if !s.sources.allow(f.remote.Addr(), time.Now()) {
 		return dialled{outcome: declined}
 	}
@@ -58,23 +63,36 @@ func (s *Server) dialBack(ctx context.Context, f flow, local netip.AddrPort, por
 		return dialled{outcome: declined}
 	}
 	to := f.remote
-	if port != 0 {
-		to = netip.AddrPortFrom(to.Addr(), port)
+	if a.port != 0 {
+		to = netip.AddrPortFrom(to.Addr(), a.port)
+	}
+	patience := dialBackTimeout
+	if a.patience != 0 {
+		patience = min(patience, a.patience)
 	}
 	var d dialled
 	rand.Read(d.token[:])
 
-	ctx, cancel := context.WithTimeout(ctx, dialBackTimeout)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	start := time.Now()
-	conn, err := s.Net.Dial(ctx, local, to, 0)
+	conn, err := s.connect(ctx, local, to)
 	d.after = time.Since(start)
 	if err == nil {
 		err = deliver(conn, d.token)
 	}
 	d.outcome = outcomeOf(err)
-	s.logger().Debug("dialled back", "remote", f.remote, "local", local, "outcome", d.outcome.String(), "err", err)
+	s.logger().Debug("dialled back", "remote", to, "local", local, "outcome", d.outcome.String(), "err", err)
 	return d
+}
+
+// connect is sock.Net.Dial with ICMP errors told apart from RSTs.
+func (s *Server) connect(ctx context.Context, local, to netip.AddrPort) (*net.TCPConn, error) {
+	p, err := s.Net.Begin(local, to, sock.Opening{Explains: true})
+	if err != nil {
+		return nil, err
+	}
+	return p.Wait(ctx)
 }
 
 // deliver sends the token and waits until the other end hangs up: only then

@@ -24,9 +24,13 @@ type door struct {
 	seen map[token]bool
 }
 
-// listen opens a door at a port of the system's choice. The caller closes it.
-func (p *prober) listen(ctx context.Context) (*door, error) {
-	ln, err := p.net.Listen(ctx, netip.AddrPortFrom(p.from, 0))
+// listen opens a door at a port, or at another if that one is not to be had.
+// Port 0 is one of the system's choice. The caller closes the door.
+func (p *prober) listen(ctx context.Context, port uint16) (*door, error) {
+	ln, err := p.net.Listen(ctx, netip.AddrPortFrom(p.from, port))
+	if err != nil && port != 0 {
+		ln, err = p.net.Listen(ctx, netip.AddrPortFrom(p.from, 0))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -49,16 +53,20 @@ func (d *door) watch() {
 		if err != nil {
 			return
 		}
-		c.SetDeadline(time.Now().Add(tokenTimeout))
-		var t token
-		if _, err := io.ReadFull(c, t[:]); err == nil {
-			d.mu.Lock()
-			d.seen[t] = true
-			d.mu.Unlock()
-		}
-		// Only now: the end of the connection tells the visitor that its token
-		// was noted.
-		sock.Abort(c)
+		d.welcome(c)
+	}
+}
+
+// welcome notes the token that a connection opens with, and ends it. Only
+// then: the end tells the visitor that its token was noted.
+func (d *door) welcome(c *net.TCPConn) {
+	defer sock.Abort(c)
+	c.SetDeadline(time.Now().Add(tokenTimeout))
+	var t token
+	if _, err := io.ReadFull(c, t[:]); err == nil {
+		d.mu.Lock()
+		d.seen[t] = true
+		d.mu.Unlock()
 	}
 }
 

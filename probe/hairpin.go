@@ -17,9 +17,9 @@ const hairpinTimeout = 2 * time.Second
 // hairpin lets two ports of this host connect to each other's public endpoint
 // at the same time, as two hosts behind the NAT would. Both must try: a NAT
 // that filters lets the first SYN in no more than a stranger's. It is Unknown
-// where there is no NAT.
+// where there is no NAT, and where the two could not know each other's mapping.
 func (p *prober) hairpin(ctx context.Context, d *door, s *stream) Tri {
-	if s.mapped == sock.AddrPort(s.LocalAddr()) {
+	if p.mapping != EIM {
 		return Unknown
 	}
 	d2, s2, err := p.openDoor(ctx)

@@ -55,11 +55,12 @@ type Pooling uint8
 // The kinds of pooling.
 const (
 	PoolingUnknown Pooling = iota
-	Paired                 // a host keeps its address; one host cannot tell if there are others
-	Arbitrary              // any, for each mapping
+	Single                 // one was seen; others may be for other hosts
+	Paired                 // several, but a host keeps its own
+	Arbitrary              // any of several, for each mapping
 )
 
-var poolingNames = []string{"unknown", "paired", "arbitrary"}
+var poolingNames = []string{"unknown", "single", "paired", "arbitrary"}
 
 func (p Pooling) String() string                { return name(poolingNames, p) }
 func (p Pooling) MarshalText() ([]byte, error)  { return []byte(p.String()), nil }
@@ -97,8 +98,8 @@ type Reply uint8
 const (
 	ReplyUnknown Reply = iota
 	Silence            // nothing: harmless to a punch
-	RST                // a RST, or ICMP port unreachable, which a socket cannot tell from it
-	ICMP               // another ICMP error
+	RST                // a RST, or ICMP port unreachable where the server's system cannot tell it from one
+	ICMP               // an ICMP error
 )
 
 var replyNames = []string{"unknown", "silence", "rst", "icmp"}

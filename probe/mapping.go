@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"io"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -20,95 +21,88 @@ type seen struct {
 	repeat netip.AddrPort // at the server again, on a second connection
 }
 
-// mapping does tests 1 to 3 of RFC 5780 section 4.3 over TCP: one local
-// endpoint, seen by the server, by its other port and by its other address,
-// and once more by the server if those say that each destination is mapped
-// for itself. The connections stay open until the end, so that no mapping is
-// released meanwhile. It fails if the server cannot be reached.
-func (p *prober) mapping(ctx context.Context, at time.Duration, f *facts) error {
-	// A listener reserves the port: the connections share it.
-	ln, err := p.net.Listen(ctx, netip.AddrPortFrom(p.from, 0))
-	if err != nil {
-		return err
-	}
-	defer ln.Close()
-	local := netip.AddrPortFrom(p.from, sock.AddrPort(ln.Addr()).Port())
-
-	e := elsewhere{p: p, local: local}
-	defer e.close()
-	if p.other.IsValid() {
-		e.connect(ctx)
-	}
-	main, err := p.open(ctx, at, local, p.server)
-	if err != nil {
-		return err
-	}
-	defer sock.Abort(main.TCPConn)
-	f.local, f.first = sock.AddrPort(main.LocalAddr()), main.mapped
-	if f.first == f.local {
-		return nil // no NAT: nothing to compare
-	}
-	if !p.other.IsValid() && main.other.IsValid() {
-		p.other = main.other
-		e.connect(ctx)
-	}
-	e.Wait()
-	f.port, f.addr = e.port.mapped(), e.addr.mapped()
-	if f.wantsRepeat() {
-		f.repeat = p.again(ctx, main, local)
-	}
-	return nil
-}
-
-// elsewhere is the connections to the server's other endpoints.
-type elsewhere struct {
+// mappings is one local endpoint and its connections to the server, kept open
+// so that no mapping is released while others are compared with it.
+type mappings struct {
 	p     *prober
 	local netip.AddrPort
-	sync.WaitGroup
-	port, addr remote // to be read after Wait
+	ln    *net.TCPListener // reserves the port: the connections share it
+	main  *stream
+
+	wg         sync.WaitGroup // port and addr
+	port, addr *stream        // to the server's other port and address; nil: none, or no answer
 }
 
-type remote struct{ s *stream }
+// mappings does tests 1 to 3 of RFC 5780 section 4.3 over TCP: one local
+// endpoint, seen by the server, by its other port and by its other address. It
+// fails if the server cannot be reached; the caller closes the result.
+func (p *prober) mappings(ctx context.Context, at time.Duration) (*mappings, error) {
+	ln, err := p.net.Listen(ctx, netip.AddrPortFrom(p.from, 0))
+	if err != nil {
+		return nil, err
+	}
+	m := &mappings{p: p, ln: ln, local: netip.AddrPortFrom(p.from, sock.AddrPort(ln.Addr()).Port())}
+	if p.other.IsValid() {
+		m.connect(ctx)
+	}
+	if m.main, err = p.open(ctx, call{at: at, local: m.local, server: p.server}); err != nil {
+		m.close()
+		return nil, err
+	}
+	local := sock.AddrPort(m.main.LocalAddr())
+	p.note(func(f *facts) { f.local, f.first, f.rtt = local, m.main.mapped, m.main.rtt })
+	if m.main.mapped == local {
+		return m, nil // no NAT: nothing to compare
+	}
+	if !p.other.IsValid() && m.main.other.IsValid() {
+		p.other = m.main.other
+		m.connect(ctx)
+	}
+	m.wg.Wait()
+	p.note(func(f *facts) { f.port, f.addr = mappedBy(m.port), mappedBy(m.addr) })
+	return m, nil
+}
 
-func (r remote) mapped() netip.AddrPort {
-	if r.s == nil {
+func mappedBy(s *stream) netip.AddrPort {
+	if s == nil {
 		return netip.AddrPort{}
 	}
-	return r.s.answer.mapped
+	return s.mapped
 }
 
-// connect starts those connections that the server has endpoints for.
-func (e *elsewhere) connect(ctx context.Context) {
-	server, other := e.p.server, e.p.other
+// connect starts the connections to those other endpoints that the server has.
+func (m *mappings) connect(ctx context.Context) {
+	server, other := m.p.server, m.p.other
 	for _, t := range []struct {
 		server netip.AddrPort
-		r      *remote
+		s      **stream
 	}{
-		{netip.AddrPortFrom(server.Addr(), other.Port()), &e.port},
-		{netip.AddrPortFrom(other.Addr(), server.Port()), &e.addr},
+		{netip.AddrPortFrom(server.Addr(), other.Port()), &m.port},
+		{netip.AddrPortFrom(other.Addr(), server.Port()), &m.addr},
 	} {
 		if t.server == server || t.server.Addr().Is4() != server.Addr().Is4() {
 			continue
 		}
-		at := e.p.reserve()
-		e.Go(func() {
-			s, err := e.p.open(ctx, at, e.local, t.server)
+		c := call{at: m.p.reserve(), local: m.local, server: t.server}
+		m.wg.Go(func() {
+			s, err := m.p.open(ctx, c)
 			if err != nil {
-				e.p.log.Debug("no answer", "phase", "mapping", "remote", t.server, "err", err)
+				m.p.log.Debug("no answer", "phase", "mapping", "remote", t.server, "err", err)
 				return
 			}
-			t.r.s = s
+			*t.s = s
 		})
 	}
 }
 
-func (e *elsewhere) close() {
-	e.Wait()
-	for _, r := range []remote{e.port, e.addr} {
-		if r.s != nil {
-			sock.Abort(r.s.TCPConn)
+func (m *mappings) close() {
+	m.wg.Wait()
+	for _, s := range []*stream{m.main, m.port, m.addr} {
+		if s != nil {
+			sock.Abort(s.TCPConn)
 		}
 	}
+	m.ln.Close()
 }
 
 // wantsRepeat reports whether a second connection to the same server would
@@ -117,29 +111,35 @@ func (f *seen) wantsRepeat() bool {
 	return f.port != f.first && f.addr != f.first
 }
 
-// again connects the same two endpoints a second time and returns what the
-// server saw. The server closes the first connection, see attrClose; a RST of
-// ours would make the NAT forget the mapping that we want to see again.
-func (p *prober) again(ctx context.Context, main *stream, local netip.AddrPort) netip.AddrPort {
+// again connects the same two endpoints a second time, if that tells more, and
+// notes what the server saw. The server closes the first connection, see
+// attrClose; a RST of ours would make the NAT forget the mapping that we want
+// to see again.
+func (m *mappings) again(ctx context.Context) {
+	f := m.p.known()
+	if f.first == f.local || !f.wantsRepeat() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if _, err := exchange(ctx, main, ask{close: true}); err != nil {
-		return netip.AddrPort{}
+	if _, err := exchange(ctx, m.main, ask{close: true}); err != nil {
+		return
 	}
-	main.SetReadDeadline(time.Now().Add(closeTimeout))
-	if _, err := main.Read(make([]byte, 1)); err != io.EOF {
-		return netip.AddrPort{} // a server that is not ours keeps it open
+	m.main.SetReadDeadline(time.Now().Add(closeTimeout))
+	if _, err := m.main.Read(make([]byte, 1)); err != io.EOF {
+		return // a server that is not ours keeps it open
 	}
-	main.Close()
+	m.main.Close()
 	for wait := closeRetry; ; wait *= 2 {
-		s, err := p.open(ctx, p.reserve()+wait, local, p.server)
+		s, err := m.p.open(ctx, call{at: m.p.reserve() + wait, local: m.local, server: m.p.server})
 		switch {
 		case err == nil:
 			sock.Abort(s.TCPConn)
-			return s.mapped
+			m.p.note(func(f *facts) { f.repeat = s.mapped })
+			return
 		case sock.Classify(err) != sock.AddrNotAvail:
-			p.log.Debug("no answer", "phase", "mapping again", "remote", p.server, "err", err)
-			return netip.AddrPort{}
+			m.p.log.Debug("no answer", "phase", "mapping again", "remote", m.p.server, "err", err)
+			return
 		}
 	}
 }

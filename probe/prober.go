@@ -21,35 +21,73 @@ const (
 	// that make them start one after the other: longer apart than a host needs
 	// for a SYN, and together shorter than a round trip.
 	pace = 3 * time.Millisecond
+
+	// The TTL of connections that the server counts the routers of.
+	fullTTL = 64
 )
 
 // prober measures one family. It is used for one run.
 type prober struct {
-	net    *sock.Net
-	server netip.AddrPort
-	from   netip.Addr // the address to probe from; may be unspecified
-	other  netip.AddrPort
-	log    *slog.Logger
-	start  time.Time
+	net      *sock.Net
+	server   netip.AddrPort
+	from     netip.Addr // the address to probe from; may be unspecified
+	log      *slog.Logger
+	tell     func(facts) // called when more is known that dialling needs
+	lifetime time.Duration
+	start    time.Time
 
-	mu      sync.Mutex // guards following
-	next    time.Duration
-	samples []predict.Sample
+	// Owned by run, and read by tests that start later:
+	other   netip.AddrPort
+	mapping Mapping
+	model   predict.Model
+
+	knocked chan struct{} // capacity: a signal for each knock
+
+	mu    sync.Mutex // guards following
+	next  time.Duration
+	facts facts
 }
 
 func newProber(cfg Config, server netip.AddrPort, from netip.Addr) *prober {
 	if !from.IsValid() {
 		from = sock.Unspecified(server.Addr(), 0).Addr()
 	}
-	return &prober{net: cfg.Net, server: server, from: from, log: cfg.Logger, start: time.Now()}
+	return &prober{
+		net: cfg.Net, server: server, from: from, log: cfg.Logger, lifetime: cfg.Lifetime, start: time.Now(),
+		tell: func(facts) {}, knocked: make(chan struct{}, 3),
+	}
 }
 
 // facts are the measurements of a run, before they are judged.
 type facts struct {
 	seen
-	samples []predict.Sample
-	knocks  knocks
-	hairpin Tri
+	rtt      time.Duration // of the first handshake
+	samples  []predict.Sample
+	knocks   knocks
+	silent   time.Duration // no error came for so long, before the knocks were over
+	hairpin  Tri
+	hops     int // to the server; 0 unknown
+	walk     []hop
+	holes    []hole
+	holeAddr bool // they were for the server's other address
+	seq      Tri
+	lifetime time.Duration
+}
+
+// note changes the facts.
+func (p *prober) note(change func(f *facts)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.facts)
+}
+
+// known returns the facts so far.
+func (p *prober) known() facts {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f := p.facts
+	f.samples, f.walk, f.holes = slices.Clone(f.samples), slices.Clone(f.walk), slices.Clone(f.holes)
+	return f
 }
 
 // public returns the addresses that servers saw, in the order of their
@@ -64,12 +102,6 @@ func (f *facts) public() []netip.Addr {
 	return addrs
 }
 
-// stream is a STUN connection and what its server said first.
-type stream struct {
-	*net.TCPConn
-	answer
-}
-
 // reserve returns when the next connection may start, since p.start.
 func (p *prober) reserve() time.Duration {
 	p.mu.Lock()
@@ -79,63 +111,118 @@ func (p *prober) reserve() time.Duration {
 	return at
 }
 
-// open connects from local to a STUN server at its reserved time, asks for the
-// mapping and notes it as a sample. The caller closes the stream, best by
-// sock.Abort.
-func (p *prober) open(ctx context.Context, at time.Duration, local, server netip.AddrPort) (*stream, error) {
+// call is a connection to a STUN server.
+type call struct {
+	at            time.Duration // reserved
+	local, server netip.AddrPort
+	first         ask // of the request that shows the mapping
+	then          ask // of one that follows at once; zero: none
+}
+
+// stream is a STUN connection and what its server said first.
+type stream struct {
+	*net.TCPConn
+	answer
+	rtt  time.Duration // of the handshake
+	then request       // if the call had one
+}
+
+// open connects at the reserved time, asks for the mapping and notes it as a
+// sample. The caller closes the stream, best by sock.Abort.
+func (p *prober) open(ctx context.Context, c call) (*stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	t := time.NewTimer(at - time.Since(p.start))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	if err := p.sleep(ctx, c.at); err != nil {
+		return nil, err
 	}
-	at = time.Since(p.start) // a busy machine wakes late
-	conn, err := p.net.Dial(ctx, local, server, 0)
+	at := time.Since(p.start) // a busy machine wakes late
+	conn, err := p.net.Dial(ctx, c.local, c.server, fullTTL)
 	if err != nil {
 		return nil, err
 	}
-	a, err := exchange(ctx, conn, ask{})
-	if err != nil {
+	s := &stream{TCPConn: conn, rtt: time.Since(p.start) - at}
+	if err := s.greet(ctx, c); err != nil {
 		sock.Abort(conn)
 		return nil, err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.samples = append(p.samples, predict.Sample{
-		Local: sock.AddrPort(conn.LocalAddr()), Dst: server, Mapped: a.mapped, At: at,
+	p.note(func(f *facts) {
+		f.samples = append(f.samples, predict.Sample{
+			Local: sock.AddrPort(conn.LocalAddr()), Dst: c.server, Mapped: s.mapped, At: at,
+		})
 	})
-	return &stream{conn, a}, nil
+	return s, nil
 }
 
-// run does the tests of one family: the mapping tests from one local port, and
-// beside them one connection each for the filtering tests, which are samples
-// of the port assignment as well. early is called when both are known.
-func (p *prober) run(ctx context.Context, early func(facts)) (facts, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var f facts
-	var tests, opened sync.WaitGroup
-	mapped := make(chan struct{}) // closed when the mapping is known
-	at := p.reserve()             // the first, as everybody waits for it
-	for _, t := range p.tests(&f, mapped) {
-		opened.Add(1)
-		tests.Go(func() { p.test(ctx, t, opened.Done) })
+// greet sends the requests of the call together, so that a dial back costs no
+// round trip more, and reads the first answer.
+func (s *stream) greet(ctx context.Context, c call) error {
+	first, err := send(s, c.first)
+	if err != nil {
+		return err
 	}
-	if err := p.mapping(ctx, at, &f); err != nil {
+	if c.then != (ask{}) {
+		if s.then, err = send(s, c.then); err != nil {
+			return err
+		}
+	}
+	s.answer, err = first.receive(ctx)
+	return err
+}
+
+// sleep waits until the time since p.start.
+func (p *prober) sleep(ctx context.Context, until time.Duration) error {
+	t := time.NewTimer(until - time.Since(p.start))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// run does the tests of one family. First come the mapping tests from one
+// local port and beside them the knocks, whose connections are samples of the
+// port assignment as well. When all of these stand, which is two round trips
+// from the start if the server's other endpoints are known, the rest follows.
+func (p *prober) run(ctx context.Context) (facts, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var tests sync.WaitGroup
+	defer func() {
 		cancel()
 		tests.Wait()
-		return f, err
+	}()
+	var opened sync.WaitGroup
+	calm := make(chan struct{}) // closed when no more samples are taken
+	at := p.reserve()           // the first, as everybody waits for it
+	p.knockAll(ctx, &tests, &opened, calm)
+	main, err := p.mappings(ctx, at)
+	if err != nil {
+		return facts{}, err
 	}
+	defer main.close()
 	opened.Wait()
-	p.mu.Lock()
-	f.samples = slices.Clone(p.samples)
-	p.mu.Unlock()
-	p.log.Debug("nat mapping", "phase", "mapping", "local", f.local, "remote", f.first)
-	early(facts{seen: f.seen, samples: f.samples})
-	close(mapped)
+	p.judge()
+	p.tell(p.known())
+	tests.Go(func() { p.policy(ctx) })
+
+	main.again(ctx)
+	p.sample(ctx)
+	p.judge()
+	close(calm)
+	tests.Go(func() { p.probeHoles(ctx) })
+	tests.Go(func() { p.sequence(ctx) })
+	if p.lifetime > 0 {
+		tests.Go(func() { p.idle(ctx) })
+	}
 	tests.Wait()
-	return f, nil
+	return p.known(), nil
+}
+
+// judge sets what the tests that follow depend on.
+func (p *prober) judge() {
+	f := p.known()
+	p.model = predict.Infer(f.samples)
+	p.mapping, _ = f.judge(p.model.Kind == predict.Preserving)
+	p.log.Debug("nat mapping", "phase", "mapping", "local", f.local, "remote", f.first, "mapping", p.mapping.String(), "ports", p.model.String())
 }

@@ -25,32 +25,38 @@ type Config struct {
 	// needs one of ours.
 	Server, Server6 netip.AddrPort
 
-	// Other is the OTHER-ADDRESS of Server, if known from before: it saves two
-	// round trips. Invalid: Server is asked.
-	Other netip.AddrPort
+	// Other and Other6 are the OTHER-ADDRESS of Server and Server6, if known
+	// from before: they save two round trips. Invalid: the server is asked.
+	Other, Other6 netip.AddrPort
 
 	// Local is the IPv4 address to probe from. Invalid: the system chooses.
 	Local netip.Addr
 
-	// OnMapping, if not nil, is called once, with what is known when the
-	// mapping and the port assignment of IPv4 are: four round trips from the
-	// start, two with Other, two more where each connection is mapped anew. The
-	// filtering follows seconds later. It is not called if IPv4 cannot be
-	// measured. The report is the callee's; Run waits for it to return.
+	// Lifetime, if not zero, asks how long an idle connection keeps its
+	// mapping, up to this; Run takes that much longer. Only servers of ours
+	// can tell.
+	Lifetime time.Duration
+
+	// OnMapping, if not nil, is called with what is known of IPv4 as soon as
+	// it is: first the mapping and the port assignment, two round trips from
+	// the start with Other and four without, and one round trip later again,
+	// with what an unsolicited SYN gets. What takes longer is unknown in both.
+	// The reports are the callee's; Run waits for it to return.
 	OnMapping func(*Report)
 
 	// Logger gets a line per test at Debug. Nil is silent.
 	Logger *slog.Logger
 }
 
-// runTimeout bounds a Run whose ctx does not: the tests take four round trips
-// and, where silence is an answer, the 3 s that the server waits for it; on a
-// path that loses packets their timeouts come on top.
+// runTimeout bounds a Run whose ctx does not: the tests take a dozen round
+// trips and, where silence is an answer, the 3 s that the server waits for it;
+// on a path that loses packets their timeouts come on top.
 const runTimeout = 15 * time.Second
 
-// Run measures the NAT or firewall in front of this host. It opens about eight
-// connections to the server, from ports of its own, and closes them before it
-// returns; the tests run beside each other. It fails only if the server could
+// Run measures the NAT or firewall in front of this host. It opens some
+// fifteen connections to the server, forty where ports are drawn at random,
+// from ports of its own, and closes them before it returns; the tests run
+// beside each other, and take less than 5 s. It fails only if the server could
 // not be reached over any family, with the first connection's error; tests
 // that fail on their own leave their fields unknown.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
@@ -60,48 +66,62 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	ctx, cancel := context.WithTimeout(ctx, runTimeout)
+	ctx, cancel := context.WithTimeout(ctx, runTimeout+max(cfg.Lifetime, 0))
 	defer cancel()
 
 	r := &Report{Version: ReportVersion, Time: time.Now()}
 	var wg sync.WaitGroup
-	var v6 IPv6
-	var notes6 []string
+	var f4, f6 facts
 	var err4, err6 error
-	if cfg.Server.IsValid() {
-		wg.Go(func() { err4 = run4(ctx, cfg, r) })
-	}
-	wg.Go(func() { v6, notes6, err6 = run6(ctx, cfg) })
+	wg.Go(func() { f4, err4 = run4(ctx, cfg, *r) })
+	wg.Go(func() { f6, err6 = run6(ctx, cfg) })
 	wg.Wait()
-	r.IPv6, r.Ambiguous = v6, append(r.Ambiguous, notes6...)
-
-	measured4 := cfg.Server.IsValid() && err4 == nil
-	measured6 := cfg.Server6.IsValid() && err6 == nil
-	if !measured4 && !measured6 {
+	if err4 != nil && err6 != nil {
 		return nil, fmt.Errorf("probe: %w", errors.Join(err4, err6))
+	}
+	if err4 == nil {
+		r.fill(f4)
+	}
+	r.IPv6.Global = tri(hasGlobal6(cfg.Net))
+	if err6 == nil {
+		r.fill6(f6)
 	}
 	return r, nil
 }
 
-// run4 measures IPv4 into r.
-func run4(ctx context.Context, cfg Config, r *Report) error {
-	p := newProber(cfg, cfg.Server, cfg.Local)
-	p.other = cfg.Other
-	f, err := p.run(ctx, func(f facts) {
-		if cfg.OnMapping == nil {
-			return
-		}
-		early := *r
-		early.fill(f)
-		cfg.OnMapping(&early)
-	})
-	if err == nil {
-		r.fill(f)
+var errNoServer = errors.New("no server of this family")
+
+// run4 measures IPv4, and tells early on, in a copy of r.
+func run4(ctx context.Context, cfg Config, r Report) (facts, error) {
+	if !cfg.Server.IsValid() {
+		return facts{}, errNoServer
 	}
-	return err
+	p := newProber(cfg, cfg.Server, cfg.Local)
+	p.other, p.lifetime = cfg.Other, cfg.Lifetime
+	p.tell = func(f facts) {
+		if cfg.OnMapping != nil {
+			early := r
+			early.fill(f)
+			cfg.OnMapping(&early)
+		}
+	}
+	return p.run(ctx)
 }
 
-// fill sets the fields of IPv4 from facts.
+// run6 measures the IPv6 firewall.
+func run6(ctx context.Context, cfg Config) (facts, error) {
+	if !cfg.Server6.IsValid() {
+		return facts{}, errNoServer
+	}
+	if !hasGlobal6(cfg.Net) && !cfg.Server6.Addr().IsLoopback() {
+		return facts{}, errors.New("no global IPv6 address")
+	}
+	p := newProber(cfg, cfg.Server6, netip.Addr{})
+	p.other = cfg.Other6
+	return p.run(ctx)
+}
+
+// fill sets the fields of IPv4.
 func (r *Report) fill(f facts) {
 	r.Public, r.Local = f.public(), []netip.Addr{f.local.Addr()}
 	m := predict.Infer(f.samples)
@@ -113,15 +133,56 @@ func (r *Report) fill(f facts) {
 		r.PortPreserving = No
 	}
 	r.Delta = m.Delta
-	var note1, note2 string
+	var note1, note2, note3 string
 	r.Mapping, note1 = f.judge(m.Kind == predict.Preserving)
-	r.Filtering, note2 = f.knocks.filtering()
-	r.Ambiguous = notes("", note1, note2)
-	r.Unsolicited, r.UnsolicitedMS = f.knocks.unsolicited()
-	r.Hairpin = f.hairpin
-	if r.Hairpin == No && r.Mapping != EIM {
-		r.Hairpin = Unknown // the two ports of the test could not know each other's mapping
+	r.Filtering, note2 = f.filtering()
+	r.Path, note3 = f.path(r.Mapping)
+	r.Ambiguous = notes("", note1, note2, note3)
+	if r.Mapping != NoNAT {
+		r.Ports = ports(m, f.samples)
 	}
+	r.Unsolicited, r.UnsolicitedMS = f.unsolicited()
+	if f.shut() {
+		r.OnRST, r.OnICMP = f.effect(RST), f.effect(ICMP)
+	}
+	r.Hairpin = f.hairpin
+	r.LifetimeS = int(f.lifetime.Seconds())
+}
+
+// fill6 sets those of IPv6.
+func (r *Report) fill6(f facts) {
+	var note1, note2 string
+	v6 := &r.IPv6
+	v6.Public = f.first.Addr()
+	v6.Mapping, note1 = f.judge(predict.Infer(f.samples).Kind == predict.Preserving)
+	v6.Filtering, note2 = f.filtering()
+	v6.Unsolicited, v6.UnsolicitedMS = f.unsolicited()
+	r.Ambiguous = append(r.Ambiguous, notes("ipv6 ", note1, note2)...)
+}
+
+// unsolicited is what the knocks say, or the silence so far.
+func (f *facts) unsolicited() (Reply, int) {
+	r, ms := f.knocks.unsolicited()
+	if r == ReplyUnknown && f.silent > 0 && f.knocks == (knocks{}) {
+		return Silence, int(f.silent.Milliseconds())
+	}
+	return r, ms
+}
+
+// path judges what the walk and the holes say of the way to the server.
+func (f *facts) path(m Mapping) (p Path, note string) {
+	p = Path{Hops: f.hops, SeqPreserved: f.seq}
+	if f.shut() {
+		p.TTL, p.LastNAT = f.leastTTL(), f.lastNAT()
+	}
+	if m == NoNAT || m == MappingUnknown {
+		return p, ""
+	}
+	sure := false
+	if p.NATs, sure = nats(p.LastNAT, f.local.Addr(), f.walk); p.LastNAT > 0 && !sure {
+		note = fmt.Sprintf("NATs: up to %d, the routers on the way to the last may be some", p.LastNAT)
+	}
+	return p, note
 }
 
 // notes returns those that say something, with the family in front.
@@ -132,28 +193,6 @@ func notes(family string, all ...string) (said []string) {
 		}
 	}
 	return said
-}
-
-// run6 measures the IPv6 firewall, and returns what it could not tell apart.
-func run6(ctx context.Context, cfg Config) (v6 IPv6, ambiguous []string, err error) {
-	v6.Global = tri(hasGlobal6(cfg.Net))
-	if !cfg.Server6.IsValid() {
-		return v6, nil, nil
-	}
-	if v6.Global == No && !cfg.Server6.Addr().IsLoopback() {
-		return v6, nil, errors.New("no global IPv6 address")
-	}
-	p := newProber(cfg, cfg.Server6, netip.Addr{})
-	f, err := p.run(ctx, func(facts) {})
-	if err != nil {
-		return v6, nil, err
-	}
-	var note1, note2 string
-	v6.Public = f.first.Addr()
-	v6.Mapping, note1 = f.judge(predict.Infer(f.samples).Kind == predict.Preserving)
-	v6.Filtering, note2 = f.knocks.filtering()
-	v6.Unsolicited, v6.UnsolicitedMS = f.knocks.unsolicited()
-	return v6, notes("ipv6 ", note1, note2), nil
 }
 
 // hasGlobal6 reports whether an interface has an address of 2000::/3, the

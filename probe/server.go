@@ -44,12 +44,17 @@ type Server struct {
 	// comes faster waits in the sender's socket.
 	MessageRate float64
 
-	// DialBacks is how many dial backs may be under way at once. Zero is 256,
+	// DialBacks is how many dial backs may be under way at once. Zero is 512,
 	// negative none. DialBackRate is how many a second one source (an IPv4
-	// address or an IPv6 /64) gets in the long run, after a burst of 16; zero
-	// is 0.5. A Run takes about six.
+	// address or an IPv6 /64) gets in the long run, after a burst of 48; zero
+	// is 0.5. A Run takes about twelve, none longer than 3 s.
 	DialBacks    int
 	DialBackRate float64
+
+	// Holds is how many answers may be held back at once for those who measure
+	// how long their NAT keeps an idle connection, none longer than three
+	// hours. Zero is 256, negative none; more are answered at once.
+	Holds int
 
 	// Software is the SOFTWARE attribute. Empty is "stunt".
 	Software string
@@ -63,30 +68,37 @@ type Server struct {
 
 	once    sync.Once
 	slots   chan struct{} // capacity DialBacks: a send takes one, a receive gives it back
+	holds   chan struct{} // capacity Holds, likewise
 	sources *sources
 }
 
 const (
 	defaultIdle        = 70 * time.Second
 	defaultMessageRate = 4
-	defaultDialBacks   = 256
+	defaultDialBacks   = 512
 	defaultDialRate    = 0.5
-	burst              = 16 // of messages per connection, of dial backs per source
+	defaultHolds       = 256
+	burst              = 16 // of messages per connection
+	dialBurst          = 48 // of dial backs per source: several hosts behind one NAT
 
 	writeTimeout = 5 * time.Second // an answer is smaller than any socket buffer
 )
 
 func (s *Server) init() {
-	n := s.DialBacks
-	if n == 0 {
-		n = defaultDialBacks
-	}
-	s.slots = make(chan struct{}, max(n, 0))
+	s.slots = make(chan struct{}, slots(s.DialBacks, defaultDialBacks))
+	s.holds = make(chan struct{}, slots(s.Holds, defaultHolds))
 	r := s.DialBackRate
 	if r == 0 {
 		r = defaultDialRate
 	}
-	s.sources = newSources(rate.Limit(r), burst)
+	s.sources = newSources(rate.Limit(r), dialBurst)
+}
+
+func slots(n, normal int) int {
+	if n == 0 {
+		return normal
+	}
+	return max(n, 0)
 }
 
 func (s *Server) idle() time.Duration {
@@ -128,7 +140,7 @@ func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
 }
 
 func (s *Server) serve(ctx context.Context, conn net.Conn) error {
-	f := flow{local: sock.AddrPort(conn.LocalAddr()), remote: sock.AddrPort(conn.RemoteAddr())}
+	f := flow{conn: conn, local: sock.AddrPort(conn.LocalAddr()), remote: sock.AddrPort(conn.RemoteAddr())}
 	if !f.local.IsValid() || !f.remote.IsValid() {
 		return errors.New("not a TCP connection")
 	}
@@ -159,8 +171,48 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) error {
 	}
 }
 
-// flow is the pair of endpoints of a connection, as this end sees them.
-type flow struct{ local, remote netip.AddrPort }
+// flow is a connection and its two endpoints, as this end sees them.
+type flow struct {
+	conn          net.Conn
+	local, remote netip.AddrPort
+}
+
+// syn is the SYN of the connection, if its listener saves them (sock.SaveSYN).
+// A wrapper says what it wraps by NetConn, as a [tls.Conn] does.
+func (f flow) syn() (sock.SYN, bool) {
+	c := f.conn
+	for {
+		switch t := c.(type) {
+		case *net.TCPConn:
+			return sock.SYNOf(t)
+		case interface{ NetConn() net.Conn }:
+			c = t.NetConn()
+		default:
+			return sock.SYN{}, false
+		}
+	}
+}
+
+// maxHold is beyond what RFC 5382 REQ-5 has NATs keep idle connections for.
+const maxHold = 3 * time.Hour
+
+// hold waits for d on behalf of a client that wants to know whether an idle
+// connection lives so long, or until the client speaks or leaves: then there
+// is nothing more to measure. Over the limit it does not wait.
+func (s *Server) hold(f flow, d time.Duration) error {
+	select {
+	case s.holds <- struct{}{}:
+		defer func() { <-s.holds }()
+	default:
+		return nil
+	}
+	f.conn.SetReadDeadline(time.Now().Add(min(d, maxHold)))
+	_, err := f.conn.Read(make([]byte, 1))
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+		return nil
+	}
+	return errNotSTUN
+}
 
 // public is what clients call one of our endpoints.
 func (s *Server) public(a netip.AddrPort) netip.AddrPort {

@@ -2,6 +2,7 @@ package sock
 
 import (
 	"context"
+	"errors"
 	"net"
 	"runtime"
 
@@ -14,7 +15,8 @@ import (
 // two servers that share one by accident would each get half of the clients.
 // [Net.Dial] can still leave from that port. An empty host listens for both
 // families. Accepted connections have no kernel keepalive: a server's
-// protocols have deadlines, and four system calls per connection are saved.
+// protocols have deadlines, and four system calls per connection are saved. The
+// SYNs are kept for [SYNOf].
 func (n *Net) ListenExclusive(ctx context.Context, address string) (*net.TCPListener, error) {
 	lc := net.ListenConfig{KeepAlive: -1}
 	lc.SetMultipathTCP(false)
@@ -27,7 +29,7 @@ func (n *Net) ListenExclusive(ctx context.Context, address string) (*net.TCPList
 		return nil, err
 	}
 	tl := ln.(*net.TCPListener)
-	if err := shareWithDials(tl); err != nil {
+	if err := errors.Join(shareWithDials(tl), SaveSYN(tl)); err != nil {
 		tl.Close()
 		return nil, err
 	}

@@ -1,0 +1,177 @@
+package probe
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// hole is a test of a half-open mapping: we send a SYN that nobody accepts, and
+// the server connects from exactly where that went.
+type hole struct {
+	ttl    int   // of our SYN, which dies on the way; 0: it reaches a closed port
+	early  bool  // the server's SYN came before the answer to ours
+	answer Reply // what ours got: the RST, the ICMP error, or nothing
+	knock  knock // how the server's fared
+}
+
+// probeHoles does the tests that say whether a SYN is let in where one went
+// out, which TTL that one needs, and what an error does to the hole. There is
+// nothing to find where everybody is let in anyway.
+func (p *prober) probeHoles(ctx context.Context) {
+	f := p.known()
+	if f.knocks.fresh.reached() || f.knocks.addr.reached() {
+		return
+	}
+	p.walkPath(ctx)
+	hops := p.known().hops
+	p.dig(ctx, 0, append(holeTTLs(hops), 0))
+	f = p.known()
+	switch {
+	case f.opens():
+		p.dig(ctx, 0, f.gap())
+	case hops > 1:
+		// Either nothing comes in, or every error closes the hole: then a SYN
+		// that comes before the error does.
+		p.dig(ctx, f.rtt/2, []int{hops, hops})
+	}
+}
+
+// holeTTLs are the TTLs to begin with: what leaves a home, what leaves most
+// carriers, and the last that does not arrive.
+func holeTTLs(hops int) []int {
+	ttls := []int{2, 3, 4, 6, hops}
+	ttls = slices.DeleteFunc(ttls, func(t int) bool { return t < 2 || hops > 0 && t > hops })
+	slices.Sort(ttls)
+	return slices.Compact(ttls)
+}
+
+// gap returns the TTLs between the largest that did not leave our NATs and the
+// least that did.
+func (f *facts) gap() (ttls []int) {
+	least := f.leastTTL()
+	for ttl := least - 1; ttl > 1 && !slices.ContainsFunc(f.holes, func(h hole) bool { return h.ttl == ttl }); ttl-- {
+		ttls = append(ttls, ttl)
+	}
+	return ttls
+}
+
+// dig tests a hole for each TTL, side by side, with the server asked by lead
+// before our SYN leaves. 0 is after it.
+func (p *prober) dig(ctx context.Context, lead time.Duration, ttls []int) {
+	var wg sync.WaitGroup
+	for _, ttl := range ttls {
+		wg.Go(func() {
+			h, err := p.hole(ctx, ttl, lead)
+			if err != nil {
+				p.log.Debug("no hole", "phase", "hole", "ttl", ttl, "err", err)
+				return
+			}
+			p.log.Debug("hole", "phase", "hole", "ttl", ttl, "early", h.early, "answer", h.answer.String(),
+				"outcome", h.knock.outcome.String(), "arrived", h.knock.arrived)
+			p.note(func(f *facts) { f.holes = append(f.holes, h) })
+		})
+	}
+	wg.Wait()
+}
+
+func (p *prober) hole(ctx context.Context, ttl int, lead time.Duration) (h hole, err error) {
+	h = hole{ttl: ttl, early: lead > 0}
+	x, err := p.half(ctx, ttl, lead > 0)
+	if err != nil {
+		return h, err
+	}
+	defer x.close()
+	if !h.early {
+		if h.answer, err = x.answer(ctx); err != nil {
+			return h, err
+		}
+	}
+	r, err := send(x.from, x.ask())
+	if err != nil {
+		return h, err
+	}
+	if h.early {
+		if err := p.sleep(ctx, time.Since(p.start)+lead); err != nil {
+			return h, err
+		}
+		if err := x.fire(ctx); err != nil {
+			return h, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, holeTimeout+handOver+openTimeout)
+	defer cancel()
+	a, err := r.receive(ctx)
+	if err != nil {
+		return h, err
+	}
+	h.knock = knock{a.dialled.outcome, a.dialled.after, x.d.saw(a.dialled.token)}
+	if h.knock.blocked() && x.moved(ctx) {
+		return h, errMoved
+	}
+	return h, nil
+}
+
+// opens reports whether the server came in by a hole.
+func (f *facts) opens() bool {
+	return slices.ContainsFunc(f.holes, func(h hole) bool { return h.knock.reached() })
+}
+
+// shut reports whether the server does not come in without a hole, from where
+// the holes were for.
+func (f *facts) shut() bool {
+	if f.holeAddr {
+		return f.knocks.addr.blocked()
+	}
+	return f.knocks.port.blocked()
+}
+
+// leastTTL is the least one whose SYN opened the way in; 0 if none did.
+func (f *facts) leastTTL() (ttl int) {
+	for _, h := range f.holes {
+		if h.ttl > 0 && h.knock.reached() && !h.early && h.answer != RST && (ttl == 0 || h.ttl < ttl) {
+			ttl = h.ttl
+		}
+	}
+	return ttl
+}
+
+// lastNAT is which router the outermost one is that filters; 0 if no test on
+// either side of it was made.
+func (f *facts) lastNAT() int {
+	ttl := f.leastTTL()
+	before := slices.ContainsFunc(f.holes, func(h hole) bool { return h.ttl == ttl-1 && h.knock.blocked() })
+	if ttl == 2 || ttl > 2 && before {
+		return ttl - 1
+	}
+	return 0
+}
+
+// effect is what an error of that kind does to a hole. That it closes is known
+// only where some SYN is let in, and of a TTL that leaves our NATs.
+func (f *facts) effect(of Reply) Effect {
+	least, closes := f.leastTTL(), false
+	for _, h := range f.holes {
+		switch {
+		case h.answer != of || h.early:
+		case h.knock.reached():
+			return Keeps
+		case h.knock.blocked():
+			closes = closes || of == RST || h.ttl == f.hops || least > 0 && h.ttl > least
+		}
+	}
+	if closes && f.opens() {
+		return Closes
+	}
+	return EffectUnknown
+}
+
+// refuses reports whether no SYN is let in, holes or not: an untouched hole was
+// tried, or one before its error came.
+func (f *facts) refuses() bool {
+	return !f.opens() && slices.ContainsFunc(f.holes, func(h hole) bool {
+		untouched := h.early || h.answer == Silence
+		return h.knock.blocked() && untouched && (h.ttl == 0 || h.ttl == f.hops)
+	})
+}

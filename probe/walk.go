@@ -1,0 +1,127 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gostunt/stunt/internal/sock"
+)
+
+const (
+	// NATs are near the hosts that they serve.
+	maxWalk = 8
+
+	// Routers answer a packet whose TTL is used up at once or not at all.
+	walkTimeout = 300 * time.Millisecond
+)
+
+// hop is what a SYN with a certain TTL met.
+type hop struct {
+	ttl     int
+	from    netip.Addr    // the router that said so; invalid where the system does not tell
+	expired bool          // the TTL did not last, somebody said so
+	after   time.Duration // from the SYN
+	arrived bool          // at the server
+}
+
+// count notes how many routers are on the way, by what is left of our TTL at
+// the server.
+func (p *prober) count(s *stream) {
+	if n := fullTTL - int(s.syn.TTL); s.syn.TTL > 0 && n >= 0 {
+		p.note(func(f *facts) { f.hops = n })
+	}
+}
+
+// ttls returns those that are worth a test: low ones, and the last that dies.
+func (p *prober) ttls() []int {
+	last := p.known().hops
+	var all []int
+	for ttl := 1; ttl <= maxWalk && (last == 0 || ttl <= last); ttl++ {
+		all = append(all, ttl)
+	}
+	if last > maxWalk {
+		all = append(all, last)
+	}
+	return all
+}
+
+// walkPath sends the server a SYN for each TTL, all at once, as traceroute
+// does, and notes what they met.
+func (p *prober) walkPath(ctx context.Context) {
+	timeout := max(walkTimeout, 2*p.known().rtt)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, ttl := range p.ttls() {
+		wg.Go(func() {
+			h := p.step(ctx, ttl)
+			p.note(func(f *facts) { f.walk = append(f.walk, h) })
+		})
+	}
+	wg.Wait()
+	p.note(func(f *facts) {
+		slices.SortFunc(f.walk, func(a, b hop) int { return a.ttl - b.ttl })
+		if i := slices.IndexFunc(f.walk, func(h hop) bool { return h.arrived }); i > 0 && f.hops == 0 {
+			f.hops = f.walk[i].ttl - 1 // the first that arrives needs one for the last router
+		}
+	})
+}
+
+func (p *prober) step(ctx context.Context, ttl int) hop {
+	h := hop{ttl: ttl}
+	start := time.Now()
+	pending, err := p.net.Begin(netip.AddrPortFrom(p.from, 0), p.server, sock.Opening{TTL: ttl, Explains: true})
+	if err != nil {
+		return h
+	}
+	conn, err := pending.Wait(ctx)
+	h.after = time.Since(start)
+	if err == nil {
+		sock.Abort(conn)
+		h.arrived = true
+		return h
+	}
+	var icmp *sock.ICMPError
+	if errors.As(err, &icmp) {
+		h.from, h.expired = icmp.From.Unmap(), icmp.TimeExceeded()
+	} else {
+		h.expired = sock.Classify(err) == sock.Unreachable
+	}
+	p.log.Debug("walk", "phase", "path", "ttl", ttl, "remote", h.from, "err", err)
+	return h
+}
+
+// nats is how many NATs there are at least before and at the last one. One
+// that is not the first router has, in all but company networks, a home
+// router's NAT before it; more show by the kinds of private networks between.
+func nats(lastNAT int, local netip.Addr, walk []hop) (n int, sure bool) {
+	if lastNAT < 2 {
+		return 1, lastNAT == 1
+	}
+	realms := []int{realm(local)}
+	for _, h := range walk {
+		if r := realm(h.from); h.ttl <= lastNAT && r != 0 && !slices.Contains(realms, r) {
+			realms = append(realms, r)
+		}
+	}
+	return max(2, len(realms)), len(realms) >= lastNAT
+}
+
+var shared = netip.MustParsePrefix("100.64.0.0/10") // carriers' inner networks, RFC 6598
+
+// realm numbers the kinds of private networks; 0 is none of them.
+func realm(a netip.Addr) int {
+	switch {
+	case !a.IsValid() || !a.Is4():
+		return 0
+	case shared.Contains(a):
+		return 100
+	case a.IsPrivate():
+		return int(a.As4()[0]) // 10, 172 or 192
+	}
+	return 0
+}
