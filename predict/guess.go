@@ -95,7 +95,7 @@ func SizeTwoSided(mine, theirs Space, want float64, b Budget) (Guess, bool) {
 			Chance:  chanceTwoSided(mine, theirs, k, l),
 		}
 	}
-	lo, hi := 1, b.syns()
+	lo, hi := 1, min(b.syns(), b.sockets()*min(mine.Ports, theirs.Ports))
 	for lo < hi {
 		if mid := (lo + hi) / 2; plan(mid).Chance >= want {
 			hi = mid
@@ -134,7 +134,7 @@ func chanceOneSided(s, n, m int) float64 {
 func chanceTwoSided(mine, theirs Space, k, l int) float64 {
 	s, t := float64(mine.Ports), float64(theirs.Ports)
 	if mine.Overload || theirs.Overload || max(k, l) > min(mine.Ports, theirs.Ports) {
-		return -math.Expm1(float64(k) * float64(l) * math.Log1p(-1/(s*t))) // every pair of dials for itself
+		return -math.Expm1(float64(k) * float64(l) * math.Log1p(-1/(s*t))) // every pair of dials for itself: a little less than exact
 	}
 	// No port twice on either side of either list: both are matchings between
 	// the spaces, and inclusion and exclusion over the edges that they share
@@ -171,10 +171,4 @@ func Scatter(seed uint64, lo, hi uint16, n int) []uint16 {
 		moved[j] = at(i)
 	}
 	return ports
-}
-
-// lfact returns log n!.
-func lfact(n int) float64 {
-	l, _ := math.Lgamma(float64(n) + 1)
-	return l
 }
