@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/gostunt/stunt/internal/punch"
@@ -54,6 +55,11 @@ type Config struct {
 	// which covers the second retransmission of a lost SYN.
 	Window time.Duration
 
+	// Budget bounds what guessing at the ports of random NATs may take. Nil:
+	// one that all nodes of the process share, of 2,048 sockets at once and
+	// 1,500 SYNs a second.
+	Budget *Budget
+
 	// Logger receives what happens, at Debug. Nil: silence.
 	Logger *slog.Logger
 
@@ -64,6 +70,24 @@ type Config struct {
 	// that a program can enter a network namespace or count. It must run open
 	// exactly once, on the calling goroutine, and return its error.
 	OpenSocket func(open func() error) error
+}
+
+// Budget bounds guessing: the sockets that it holds at once and the SYNs that
+// it sends in a second. Nodes may share one.
+type Budget = punch.Budget
+
+// NewBudget returns a budget. A dial takes up to 1,024 sockets of it for at
+// most its Window; a smaller budget leaves such dials without a path.
+func NewBudget(sockets, synsPerSecond int) *Budget { return punch.NewBudget(sockets, synsPerSecond) }
+
+// processBudget is shared by the nodes of a process that have none of their own.
+var processBudget = sync.OnceValue(func() *Budget { return NewBudget(2048, 1500) })
+
+func (c *Config) budget() *Budget {
+	if c.Budget == nil {
+		return processBudget()
+	}
+	return c.Budget
 }
 
 const defaultWarm = 4

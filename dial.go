@@ -78,6 +78,9 @@ func (d *dial) step(s Step) {
 // each other at once would otherwise race twice for the same pair of ports.
 func (d *dial) slot(ctx context.Context, fresh bool) (*slot, error) {
 	n := d.node
+	if n.counted() { // only the newest port tells which one comes next
+		return n.ports.open(ctx)
+	}
 	n.ports.warmUp()
 	if !fresh && !n.listens() {
 		n.mu.Lock()
@@ -102,7 +105,7 @@ func (d *dial) run(ctx context.Context, fresh bool) (*Conn, error) {
 	rand.Read(params.DialID[:])
 	race, err := punch.NewRace(punch.Config{
 		Door: &n.door, Port: s.port, ID: params.DialID, Dialer: true,
-		Window: n.Config.window(), Log: n.log,
+		Window: n.Config.window(), Budget: n.Config.budget(), Log: n.log,
 		Event: func(e punch.Event) { d.step(stepOf(e)) },
 	})
 	if err != nil {
@@ -132,7 +135,7 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 	if err != nil {
 		return nil, err
 	}
-	mine := punch.Side{Candidates: s.candidates(), Report: n.known()}
+	mine := n.side(s)
 	d.step(Step{Phase: PhaseDialing})
 	call, err := n.client.Dial(ctx, rendezvous.DialRequest{
 		DialID: params.DialID, Peer: params.Peer, Port: params.Port,
@@ -228,7 +231,7 @@ func (d *dial) fire(race *punch.Race, mine punch.Side, candidates, report []byte
 		d.timing.Told = time.Since(d.began)
 	}
 	prefixes, _ := d.node.ports.net.Prefixes()
-	race.Fire(punch.Plan(mine, theirs, prefixes))
+	race.Fire(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: prefixes, Dialer: true, ID: race.ID()}.Plan())
 	return nil
 }
 
@@ -257,18 +260,17 @@ func (d *dial) help(err error) string {
 
 // keep returns the slot when the race is over and c is closed.
 func (n *Node) keep(race *punch.Race, s *slot, c *Conn) {
-	if c != nil && s.peer != "" {
+	switch {
+	case c != nil && s.peer != "":
 		c.onClose = func() { n.ports.release(s) } // its tuple is in use until then
-		return
-	}
-	if s.peer != "" {
+	case s.session:
 		n.ports.release(s)
-		return
+	default:
+		n.wg.Go(func() { // ends with the race, which ends by itself
+			<-race.Done()
+			n.ports.release(s)
+		})
 	}
-	n.wg.Go(func() { // ends with the race, which ends by itself
-		<-race.Done()
-		n.ports.release(s)
-	})
 }
 
 // collision reports whether nothing but the port itself stood in the way.

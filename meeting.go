@@ -45,6 +45,22 @@ func side(candidates, report []byte) (punch.Side, error) {
 	return s, nil
 }
 
+// counted reports whether the NAT in front of this node numbers its mappings,
+// one per destination: then each dial needs a port whose number is fresh.
+func (n *Node) counted() bool {
+	r := n.known()
+	return r != nil && r.Mapping >= probe.ADM && r.Delta != 0
+}
+
+// side is what this node tells the other end of a dial from a slot.
+func (n *Node) side(s *slot) punch.Side {
+	cs := s.candidates()
+	if n.counted() && s.binding != nil {
+		cs = append(cs, punch.Candidate{Kind: punch.Sample, Addr: s.public})
+	}
+	return punch.Side{Candidates: cs, Report: n.known()}
+}
+
 // sessionSlot is the port that listeners are reached at.
 func (n *Node) sessionSlot(ctx context.Context) (*slot, error) {
 	port, err := n.ports.sessionPort(ctx)
@@ -53,7 +69,7 @@ func (n *Node) sessionSlot(ctx context.Context) (*slot, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return &slot{port: port, public: n.st.public}, nil
+	return &slot{port: port, public: n.st.public, session: true}, nil
 }
 
 // conn makes the connection that the caller gets of a path that was chosen.

@@ -34,6 +34,11 @@ type incoming struct {
 	offer  *rendezvous.Offer
 	began  time.Time
 	timing Timing
+
+	// Set by handshake.
+	peer    Peer
+	session *secure.Session
+	msg2    []byte
 }
 
 func (in *incoming) step(s Step) {
@@ -66,44 +71,59 @@ type refusal struct {
 
 func (r refusal) Error() string { return r.text }
 
-// accept takes part in one dial: it fires at once, so that the SYNs cross, and
-// does the public-key work of its answer while they are on their way.
+// accept takes part in one dial. Where nobody is to be asked, it fires at once,
+// so that the SYNs cross, and does the public-key work of its answer while they
+// are on their way. Otherwise the dialer knows no address of ours yet: the
+// answer comes first, and both fire when the server has passed it on.
 func (in *incoming) accept(ctx context.Context) error {
 	n, o := in.node, in.offer
 	ln, theirs, err := in.consider()
+	if err == nil && o.Ask {
+		err = in.handshake(ctx)
+	}
 	if err != nil {
 		in.refuse(err)
 		return err
 	}
-	s, err := n.sessionSlot(ctx)
+	s, err := in.slot(ctx, theirs)
 	if err != nil {
 		in.refuse(err)
 		return err
 	}
 	race, err := punch.NewRace(punch.Config{
-		Door: &n.door, Port: s.port, ID: o.DialID, Window: n.Config.window(), Log: n.log,
+		Door: &n.door, Port: s.port, ID: o.DialID, Window: n.Config.window(), Budget: n.Config.budget(), Log: n.log,
 		Event: func(e punch.Event) { in.step(stepOf(e)) },
 	})
 	if err != nil {
+		n.ports.release(s)
 		in.refuse(err)
 		return err
 	}
-	mine := punch.Side{Candidates: s.candidates(), Report: n.known()}
-	p, peer, err := in.race(ctx, race, mine, theirs)
+	n.keep(race, s, nil)
+	p, err := in.race(ctx, race, n.side(s), theirs)
 	if err != nil {
 		race.Stop()
 		o.Conclude(rendezvous.Outcome{Text: reason(err), Elapsed: time.Since(in.began)})
 		return err
 	}
-	timing := in.timing
-	timing.Chosen = time.Since(in.began)
-	o.Conclude(rendezvous.Outcome{OK: true, Method: string(p.Method), Elapsed: timing.Chosen})
-	c, err := n.conn(p, peer, race, s, in.began, timing)
+	in.timing.Chosen = time.Since(in.began)
+	o.Conclude(rendezvous.Outcome{OK: true, Method: string(p.Method), Elapsed: in.timing.Chosen})
+	c, err := n.conn(p, in.peer, race, s, in.began, in.timing)
 	if err != nil {
 		return err
 	}
 	ln.deliver(c)
 	return nil
+}
+
+// slot is the port to punch from: the session's, or where only the newest port
+// tells which one the NAT gives next, a fresh one.
+func (in *incoming) slot(ctx context.Context, theirs punch.Side) (*slot, error) {
+	n := in.node
+	if in.offer.Ask && n.counted() && !theirs.OpenToAll() {
+		return n.ports.open(ctx)
+	}
+	return n.sessionSlot(ctx)
 }
 
 // refuse tells the dialer why, in words that give nothing away.
@@ -140,33 +160,30 @@ func (in *incoming) consider() (*Listener, punch.Side, error) {
 	return ln, theirs, nil
 }
 
-// race fires and answers. Where a hook is to be asked first, the dialer knows
-// no address of ours yet: then the answer comes first, and both ends fire when
-// the server has passed it on.
-func (in *incoming) race(ctx context.Context, race *punch.Race, mine, theirs punch.Side) (*punch.Path, Peer, error) {
+// race answers, fires and waits, in the order that accept explains.
+func (in *incoming) race(ctx context.Context, race *punch.Race, mine, theirs punch.Side) (*punch.Path, error) {
 	n, o := in.node, in.offer
 	prefixes, _ := n.ports.net.Prefixes()
 	fire := func() {
 		in.timing.Told = time.Since(in.began)
 		in.step(Step{Phase: PhaseRinging})
-		race.Fire(punch.Plan(mine, theirs, prefixes))
+		race.Fire(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: prefixes, ID: o.DialID}.Plan())
 	}
 	if !o.Ask {
 		fire()
+		if err := in.handshake(ctx); err != nil {
+			in.refuse(err)
+			return nil, err
+		}
 	}
-	session, msg2, peer, err := in.handshake(ctx)
-	if err != nil {
-		in.refuse(err)
-		return nil, peer, err
-	}
-	race.Keys(session)
-	err = o.Answer(rendezvous.Answer{
-		Noise:      msg2,
+	race.Keys(in.session)
+	err := o.Answer(rendezvous.Answer{
+		Noise:      in.msg2,
 		Candidates: punch.AppendCandidates(nil, mine.Candidates),
 		Report:     encodeReport(mine.Report),
 	})
 	if err != nil {
-		return nil, peer, err
+		return nil, err
 	}
 	in.timing.Keyed = time.Since(in.began)
 	in.step(Step{Phase: PhaseAnswered})
@@ -175,35 +192,34 @@ func (in *incoming) race(ctx context.Context, race *punch.Race, mine, theirs pun
 		case <-o.Go:
 			fire()
 		case <-o.Done:
-			return nil, peer, context.Canceled
+			return nil, context.Canceled
 		case <-ctx.Done():
-			return nil, peer, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
-	p, err := in.wait(ctx, race)
-	return p, peer, err
+	return in.wait(ctx, race)
 }
 
 // handshake verifies who asks, asks the hook, and makes the second message.
-func (in *incoming) handshake(ctx context.Context) (*secure.Session, []byte, Peer, error) {
+func (in *incoming) handshake(ctx context.Context) error {
 	n, o := in.node, in.offer
 	mode, msg1, _ := parseOpening(o.Noise) // consider has looked at it
 	r, err := secure.Respond(n.key, secure.Params{DialID: o.DialID, Peer: o.To, Port: o.Port, Mode: mode}, msg1)
 	if err != nil {
-		return nil, nil, Peer{}, err
+		return err
 	}
-	peer := Peer{ID: firstID(o.FromIDs), Key: r.Peer()}
-	if !peer.Key.Equal(o.From) {
-		return nil, nil, peer, ErrWrongPeer
+	in.peer = Peer{ID: firstID(o.FromIDs), Key: r.Peer()}
+	if !in.peer.Key.Equal(o.From) {
+		return ErrWrongPeer
 	}
 	if allow := n.Config.Allow; allow != nil {
-		if err := allow(ctx, peer); err != nil {
-			n.log.Debug("not allowed", "phase", "offer", "peer", peer, "err", err)
-			return nil, nil, peer, refusal{rendezvous.CodeNotAllowed, "the peer does not allow it"}
+		if err := allow(ctx, in.peer); err != nil {
+			n.log.Debug("not allowed", "phase", "offer", "peer", in.peer, "err", err)
+			return refusal{rendezvous.CodeNotAllowed, "the peer does not allow it"}
 		}
 	}
-	msg2, session, err := r.Answer()
-	return session, msg2, peer, err
+	in.msg2, in.session, err = r.Answer()
+	return err
 }
 
 // wait is race.Wait that ends when the dialer gives up, too.

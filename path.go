@@ -13,11 +13,13 @@ type Method = punch.Method
 
 // The methods.
 const (
-	Direct           = punch.Direct   // the peer is not behind a NAT
-	Reversed         = punch.Reversed // we are not, and the peer connected to us
-	LAN              = punch.LAN      // both share a network
-	Hairpin          = punch.Hairpin  // both share a NAT that loops packets back
-	SimultaneousOpen = punch.SimOpen  // a hole in each NAT or firewall, opened by crossing SYNs
+	Direct           = punch.Direct    // the peer is not behind a NAT
+	Reversed         = punch.Reversed  // we are not, and the peer connected to us
+	LAN              = punch.LAN       // both share a network
+	Hairpin          = punch.Hairpin   // both share a NAT that loops packets back
+	SimultaneousOpen = punch.SimOpen   // a hole in each NAT or firewall, opened by crossing SYNs
+	PredictedPort    = punch.Predicted // the same, at a port that a NAT was expected to give next
+	GuessedPort      = punch.Guessed   // the same, at one of many ports tried at random
 )
 
 // Path is how a connection came about.

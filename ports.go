@@ -64,7 +64,8 @@ type slot struct {
 	port    *punch.Port
 	public  netip.AddrPort // where the server sees it; invalid: nowhere
 	binding *probe.Binding // holds public; nil for the session's port or without a NAT
-	peer    string         // whom the session's port serves with this slot; empty for other ports
+	session bool           // it is the session's port, which outlives the dial
+	peer    string         // whom the session's port serves with this slot; empty on the listener's side
 }
 
 func (s *slot) alive() bool {
@@ -140,7 +141,7 @@ func (p *ports) borrowSession(peer string, public netip.AddrPort) *slot {
 		return nil
 	}
 	p.used[peer] = time.Time{}
-	return &slot{port: p.session, public: public, peer: peer}
+	return &slot{port: p.session, public: public, session: true, peer: peer}
 }
 
 // take returns a port of its own for a dial: a warm one, or a fresh one.
@@ -272,10 +273,10 @@ func (p *ports) open(ctx context.Context) (*slot, error) {
 // release gives a slot back once its race holds no socket any more and, for
 // the session's port, its connection is closed.
 func (p *ports) release(s *slot) {
-	if s.peer != "" {
+	if s.session {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.session == s.port {
+		if s.peer != "" && p.session == s.port {
 			p.used[s.peer] = time.Now()
 		}
 		return

@@ -135,7 +135,7 @@ func (n *Node) update() {
 	n.mu.Lock()
 	public, report := n.st.public, n.st.report
 	n.mu.Unlock()
-	info := rendezvous.Info{Report: encodeReport(report), Ask: n.Config.Allow != nil}
+	info := rendezvous.Info{Report: encodeReport(report), Ask: n.Config.Allow != nil || n.counted()}
 	if port, err := n.ports.sessionPort(n.life); err == nil {
 		info.Candidates = punch.AppendCandidates(nil, (&slot{port: port, public: public}).candidates())
 	}

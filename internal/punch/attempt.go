@@ -30,6 +30,19 @@ type target struct{ local, remote netip.AddrPort }
 func (r *Race) targets(a Attempt) []target {
 	punching := r.cfg.Port.Local(a.To.Addr())
 	switch {
+	case a.Fresh > 0 && len(a.Ports) > 0:
+		var ts []target
+		for range a.Fresh {
+			port, err := r.morePort()
+			if err != nil {
+				break // the ports that we have must do
+			}
+			a.Fresh = 0
+			for _, x := range r.targets(a) {
+				ts = append(ts, target{port.Local(a.To.Addr()), x.remote})
+			}
+		}
+		return ts
 	case a.Fresh > 0:
 		ts := make([]target, a.Fresh)
 		for i := range ts {
@@ -44,6 +57,18 @@ func (r *Race) targets(a Attempt) []target {
 		return ts
 	}
 	return []target{{punching, a.To}}
+}
+
+// morePort opens one more punching port, for as long as the race lasts.
+func (r *Race) morePort() (*Port, error) {
+	port, err := OpenPort(r.ctx, r.cfg.Port.net, r.cfg.Door.Knock)
+	if err == nil {
+		r.wg.Go(func() {
+			<-r.ctx.Done()
+			port.Close()
+		})
+	}
+	return port, err
 }
 
 // attempt sends the SYNs of one attempt, in order, and has each socket pursued

@@ -12,6 +12,7 @@ type Kind uint8
 const (
 	Host   Kind = 1 // an address of one of the peer's interfaces
 	Public Kind = 2 // where the server saw the port: behind the peer's NATs, or the host itself
+	Sample Kind = 3 // what the peer's NAT gave the newest mapping: the next come after it
 )
 
 // String returns the kind in one word.
@@ -21,6 +22,8 @@ func (k Kind) String() string {
 		return "host"
 	case Public:
 		return "public"
+	case Sample:
+		return "sample"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
@@ -85,7 +88,7 @@ func ParseCandidates(b []byte) ([]Candidate, error) {
 		ip, _ := netip.AddrFromSlice(b[2 : 2+size])
 		port := uint16(b[2+size])<<8 | uint16(b[3+size])
 		b = b[2+size+2:]
-		if ip = ip.Unmap(); usable(ip) && port >= 1024 && (kind == Host || kind == Public) {
+		if ip = ip.Unmap(); usable(ip) && port >= 1024 && kind >= Host && kind <= Sample {
 			cs = append(cs, Candidate{kind, netip.AddrPortFrom(ip, port)})
 		}
 	}

@@ -12,11 +12,13 @@ import (
 type Method string
 
 const (
-	Direct   Method = "direct"            // the other end is not behind a NAT
-	Reversed Method = "reversed"          // we are not, and the other end connected to us
-	LAN      Method = "lan"               // both share a network
-	Hairpin  Method = "hairpin"           // both share a NAT that loops packets back
-	SimOpen  Method = "simultaneous-open" // a hole in each NAT or firewall, opened by crossing SYNs
+	Direct    Method = "direct"            // the other end is not behind a NAT
+	Reversed  Method = "reversed"          // we are not, and the other end connected to us
+	LAN       Method = "lan"               // both share a network
+	Hairpin   Method = "hairpin"           // both share a NAT that loops packets back
+	SimOpen   Method = "simultaneous-open" // a hole in each NAT or firewall, opened by crossing SYNs
+	Predicted Method = "predicted-port"    // the same, at a port that a NAT was expected to give next
+	Guessed   Method = "guessed-port"      // the same, at one of many ports tried at random
 )
 
 // Side is what is known of one end of a dial.
@@ -45,6 +47,14 @@ const (
 	hairpinLead = 50 * time.Millisecond
 )
 
+// Meeting is what both ends know when they are told to start.
+type Meeting struct {
+	Mine, Theirs Side
+	Prefixes     []netip.Prefix // of this host's interfaces
+	Dialer       bool           // reports whether this end dials
+	ID           [16]byte       // of the dial; decides what is random
+}
+
 // Plan maps what is known of both ends to the attempts of this one. It is
 // pure, and both ends compute it with the sides exchanged. As a table, for
 // each candidate of the other end, the first row that fits:
@@ -65,7 +75,8 @@ const (
 // lead is rstLead when the other end's NAT answers unsolicited SYNs with RST
 // and ours does not: the end behind such a NAT must fire first, so that its
 // hole is open by the time our SYN comes.
-func Plan(mine, theirs Side, prefixes []netip.Prefix) []Attempt {
+func (m Meeting) Plan() []Attempt {
+	mine, theirs := m.Mine, m.Theirs
 	lead := time.Duration(0)
 	if answersRST(theirs.Report) && !answersRST(mine.Report) {
 		lead = rstLead
@@ -74,7 +85,7 @@ func Plan(mine, theirs Side, prefixes []netip.Prefix) []Attempt {
 	var plan []Attempt
 	for _, c := range theirs.Candidates {
 		ip := c.Addr.Addr()
-		if !hasFamily(mine.Candidates, ip.Is4()) || slices.ContainsFunc(plan, func(a Attempt) bool { return a.To == c.Addr }) {
+		if c.Kind == Sample || !hasFamily(mine.Candidates, ip.Is4()) || slices.ContainsFunc(plan, func(a Attempt) bool { return a.To == c.Addr }) {
 			continue
 		}
 		a := Attempt{To: c.Addr}
@@ -83,7 +94,7 @@ func Plan(mine, theirs Side, prefixes []netip.Prefix) []Attempt {
 			a.Method, a.Start = SimOpen, lead
 		case c.Kind == Host && slices.Contains(theirs.Candidates, Candidate{Public, c.Addr}):
 			continue
-		case c.Kind == Host && (sameNAT || inside(prefixes, ip)):
+		case c.Kind == Host && (sameNAT || inside(m.Prefixes, ip)):
 			a.Method = LAN
 		case c.Kind == Host:
 			continue
@@ -100,7 +111,7 @@ func Plan(mine, theirs Side, prefixes []netip.Prefix) []Attempt {
 		}
 		plan = append(plan, a)
 	}
-	return plan
+	return append(plan, m.hard(lead)...)
 }
 
 // answersRST reports whether a SYN that comes too early is answered.

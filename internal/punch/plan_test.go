@@ -77,7 +77,7 @@ func TestPlan(t *testing.T) {
 		want:   nil,
 	}} {
 		t.Run(tt.name, func(t *testing.T) {
-			require.Equal(t, tt.want, Plan(tt.mine, tt.theirs, home))
+			require.Equal(t, tt.want, Meeting{Mine: tt.mine, Theirs: tt.theirs, Prefixes: home}.Plan())
 		})
 	}
 }
@@ -85,4 +85,64 @@ func TestPlan(t *testing.T) {
 func TestLeadIsLessThanTheRetry(t *testing.T) {
 	require.Less(t, rstLead, retryMin+retryMax, "an end that waits longer than the other retries gains nothing")
 	require.Less(t, DefaultWindow, 30*time.Second, "a race must end before an offer does")
+}
+
+// TestPlanHard reads the table of hard off both ends at once.
+func TestPlanHard(t *testing.T) {
+	eim := &probe.Report{Mapping: probe.EIM, Filtering: probe.APDF}
+	cone := &probe.Report{Mapping: probe.EIM, Filtering: probe.EIF}
+	delta := &probe.Report{Mapping: probe.APDM, Delta: 2, Samples: 8, Ports: probe.Ports{Assignment: probe.Sequential, Confidence: 1}}
+	block := &probe.Report{Mapping: probe.APDM, Ports: probe.Ports{Assignment: probe.Block, Lo: 20000, Hi: 20511}}
+	all := &probe.Report{Mapping: probe.APDM, Ports: probe.Ports{Assignment: probe.Random, Lo: 1024, Hi: 65535}}
+	side := func(r *probe.Report, at string) Side {
+		ap := netip.MustParseAddrPort(at)
+		s := Side{Report: r, Candidates: []Candidate{{Public, ap}}}
+		if s.numbering() == sequential {
+			s.Candidates = append(s.Candidates, Candidate{Sample, ap})
+		}
+		return s
+	}
+	for _, tt := range []struct {
+		name           string
+		dialer         *probe.Report
+		listener       *probe.Report
+		dials, listens Method // of the attempts beyond the plain one; empty: none
+	}{
+		{"both known", eim, eim, "", ""},
+		{"a cone needs no prediction", delta, cone, "", ""},
+		{"nor does its dialler", cone, all, "", ""},
+		{"counter to known", delta, eim, Predicted, Predicted},
+		{"known to counter", eim, delta, Predicted, Predicted},
+		{"random to known", all, eim, Guessed, Guessed},
+		{"known to block", eim, block, Guessed, Guessed},
+		{"two counters", delta, delta, Predicted, Predicted},
+		{"two small blocks", block, block, Guessed, Guessed},
+		{"two full ranges are hopeless", all, all, "", ""},
+		{"a counter and a full range are hopeless", delta, all, "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a, b := side(tt.dialer, "198.51.100.1:40000"), side(tt.listener, "203.0.113.9:50000")
+			for _, end := range []struct {
+				m    Meeting
+				want Method
+			}{
+				{Meeting{Mine: a, Theirs: b, Dialer: true}, tt.dials},
+				{Meeting{Mine: b, Theirs: a}, tt.listens},
+			} {
+				plan := end.m.Plan()
+				require.NotEmpty(t, plan, "the plain attempt is always there")
+				hard := plan[1:]
+				if end.want == "" {
+					require.Empty(t, hard)
+					continue
+				}
+				require.NotEmpty(t, hard)
+				for _, a := range hard {
+					require.Equal(t, end.want, a.Method)
+					require.Positive(t, len(a.Ports)+a.Fresh)
+					require.NotContains(t, a.Ports, uint16(0))
+				}
+			}
+		})
+	}
 }

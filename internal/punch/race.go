@@ -215,6 +215,9 @@ func (r *Race) Stop() {
 	r.wg.Done()
 }
 
+// ID returns the dial's.
+func (r *Race) ID() [16]byte { return r.cfg.ID }
+
 // Done is closed when the race is stopped and holds no socket any more.
 func (r *Race) Done() <-chan struct{} { return r.done }
 
