@@ -37,8 +37,8 @@ type Config struct {
 	Security Security
 
 	// Allow, if not nil, decides who may connect. It is asked before any
-	// address of this node is given away, which costs the dialer one way to the
-	// listener more. Its error is told to nobody; the dialer sees
+	// address of this node is given away, which costs the dialer another round
+	// trip between the server and the listener. Its error is told to nobody; the dialer sees
 	// ErrNotAuthorized. It must return when ctx ends.
 	Allow func(ctx context.Context, peer Peer) error
 

@@ -29,7 +29,7 @@ func TestDialErrors(t *testing.T) {
 	b := w.node(w.behind("b", "eim-apdf"), stunt.Config{})
 	raw := w.node(w.behind("r", "eim-apdf"), stunt.Config{Security: stunt.Raw})
 	listen(t, a, 80)
-	listen(t, guarded, 0)
+	listen(t, guarded, 80)
 
 	for _, tt := range []struct {
 		name    string
@@ -40,7 +40,8 @@ func TestDialErrors(t *testing.T) {
 		{"nobody there", b, "nobody", stunt.ErrUnknownPeer},
 		{"a key that nobody has", b, stunt.Fingerprint(make([]byte, 32)), stunt.ErrUnknownPeer},
 		{"no listener on the port", b, "a:81", syscall.ECONNREFUSED},
-		{"not allowed", b, "guarded", stunt.ErrNotAuthorized},
+		{"not allowed", b, "guarded:80", stunt.ErrNotAuthorized},
+		{"not allowed, nor told what there is", b, "guarded:81", stunt.ErrNotAuthorized},
 		{"listener wants encryption", raw, "a:80", stunt.ErrSecurity},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -97,7 +97,7 @@ func fromServer(err error) error {
 	case rendezvous.CodeBadKey:
 		return meaning{ErrWrongPeer, err}
 	case rendezvous.CodePortClosed:
-		return meaning{syscall.ECONNREFUSED, err}
+		return meaning{syscall.ECONNREFUSED, fmt.Errorf("connection refused: %w", err)}
 	case rendezvous.CodeNotAllowed:
 		return meaning{ErrNotAuthorized, err}
 	case rendezvous.CodeModeMismatch:
@@ -112,11 +112,13 @@ func fromServer(err error) error {
 type meaning struct{ is, err error }
 
 func (m meaning) Error() string {
-	if m.is == error(syscall.ECONNREFUSED) {
-		return fmt.Sprintf("connection refused: %v", m.err)
+	switch m.is {
+	case error(syscall.ECONNREFUSED), os.ErrDeadlineExceeded:
+		return m.err.Error() // which says it in other words
 	}
-	return m.err.Error()
+	return fmt.Sprintf("%v (%v)", m.is, m.err)
 }
+
 func (m meaning) Unwrap() []error { return []error{m.is, m.err} }
 
 // noServer is the error of a node without a session. What the sockets said is

@@ -77,9 +77,13 @@ func (r refusal) Error() string { return r.text }
 // answer comes first, and both fire when the server has passed it on.
 func (in *incoming) accept(ctx context.Context) error {
 	n, o := in.node, in.offer
-	ln, theirs, err := in.consider()
+	theirs, err := in.consider()
 	if err == nil && o.Ask {
 		err = in.handshake(ctx)
+	}
+	var ln *Listener
+	if err == nil { // after the hook: who may not connect need not know what there is
+		ln, err = in.listener()
 	}
 	if err != nil {
 		in.refuse(err)
@@ -134,30 +138,35 @@ func (in *incoming) refuse(err error) {
 }
 
 // consider looks at what costs nothing to look at.
-func (in *incoming) consider() (*Listener, punch.Side, error) {
+func (in *incoming) consider() (punch.Side, error) {
 	o := in.offer
 	if o.To != in.node.Config.ID && o.To != Fingerprint(in.node.Key()) {
-		return nil, punch.Side{}, refusal{rendezvous.CodeRefused, "that is not this node's name"} // the dialer's signature covers it
-	}
-	ln := in.node.listener(o.Port)
-	if ln == nil {
-		return nil, punch.Side{}, refusal{rendezvous.CodePortClosed, "nobody listens on that port"}
-	}
-	if len(ln.conns) == cap(ln.conns) {
-		return nil, punch.Side{}, refusal{rendezvous.CodeBusy, "the listener's backlog is full"}
+		return punch.Side{}, refusal{rendezvous.CodeRefused, "that is not this node's name"} // the dialer's signature covers it
 	}
 	mode, _, ok := parseOpening(o.Noise)
 	if !ok {
-		return nil, punch.Side{}, refusal{rendezvous.CodeRefused, "no handshake in the offer"}
+		return punch.Side{}, refusal{rendezvous.CodeRefused, "no handshake in the offer"}
 	}
 	if mode == secure.Raw && in.node.Config.Security != Raw {
-		return nil, punch.Side{}, refusal{rendezvous.CodeModeMismatch, "the listener wants encrypted connections"}
+		return punch.Side{}, refusal{rendezvous.CodeModeMismatch, "the listener wants encrypted connections"}
 	}
 	theirs, err := side(o.Candidates, o.Report)
 	if err != nil {
-		return nil, punch.Side{}, refusal{rendezvous.CodeRefused, err.Error()}
+		return punch.Side{}, refusal{rendezvous.CodeRefused, err.Error()}
 	}
-	return ln, theirs, nil
+	return theirs, nil
+}
+
+// listener finds whom the connection is for.
+func (in *incoming) listener() (*Listener, error) {
+	ln := in.node.listener(in.offer.Port)
+	switch {
+	case ln == nil:
+		return nil, refusal{rendezvous.CodePortClosed, "nobody listens on that port"}
+	case len(ln.conns) == cap(ln.conns):
+		return nil, refusal{rendezvous.CodeBusy, "the listener's backlog is full"}
+	}
+	return ln, nil
 }
 
 // race answers, fires and waits, in the order that accept explains.

@@ -9,17 +9,19 @@ import (
 // Explain says in one sentence why no path was to be expected between two
 // ends, and what would help; or, where one was, what else may be in the way.
 func Explain(mine, theirs *probe.Report) string {
-	const remedy = "forward a TCP port on one of the routers, turn on UPnP or NAT-PMP there, or use IPv6"
+	const remedy = "IPv6 on both ends, or a public address on one, would do"
 	switch {
 	case refusesSYN(mine) && refusesSYN(theirs):
 		return "both NATs refuse SYNs even to where they sent one; " + remedy
 	case perDestination(mine) && perDestination(theirs):
-		return fmt.Sprintf("both NATs map per destination (yours %v, theirs %v), so neither public port is known in advance; %s",
-			mine.Mapping, theirs.Mapping, remedy)
+		return fmt.Sprintf("both NATs map per destination (yours %v, %v; theirs %v, %v), so each public port had to be guessed; %s",
+			mine.Mapping, mine.Ports.Assignment, theirs.Mapping, theirs.Ports.Assignment, remedy)
 	case perDestination(mine):
-		return fmt.Sprintf("your NAT maps per destination (%v), so the peer can't know your public port; %s", mine.Mapping, remedy)
+		return fmt.Sprintf("your NAT maps per destination (%v, %v), so the peer had to guess your public port; %s",
+			mine.Mapping, mine.Ports.Assignment, remedy)
 	case perDestination(theirs):
-		return fmt.Sprintf("the peer's NAT maps per destination (%v), so its public port can't be known in advance; %s", theirs.Mapping, remedy)
+		return fmt.Sprintf("the peer's NAT maps per destination (%v, %v), so its public port had to be guessed; %s",
+			theirs.Mapping, theirs.Ports.Assignment, remedy)
 	case mine == nil || theirs == nil:
 		return "one end has not probed its NAT yet; try again, or run \"stunt probe\" on both"
 	}
