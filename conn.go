@@ -86,7 +86,7 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 // sendfile or splice.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	if c.rw == stream(c.tcp) {
-		return c.tcp.ReadFrom(r)
+		return c.tcp.ReadFrom(bare(r))
 	}
 	return io.Copy(onlyWriter{c.rw}, r)
 }
@@ -97,6 +97,22 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 		return c.tcp.WriteTo(w)
 	}
 	return io.Copy(w, onlyReader{c.rw})
+}
+
+// bare takes a Raw conn, limited or not, for the TCP connection that it is:
+// package net splices from nothing else.
+func bare(r io.Reader) io.Reader {
+	switch r := r.(type) {
+	case *Conn:
+		if r.rw == stream(r.tcp) {
+			return r.tcp
+		}
+	case *io.LimitedReader:
+		if c, ok := r.R.(*Conn); ok && c.rw == stream(c.tcp) {
+			r.R = c.tcp // for io.CopyN, which made it; N stays the caller's to read
+		}
+	}
+	return r
 }
 
 // onlyWriter and onlyReader hide ReadFrom and WriteTo, lest io.Copy call them again.

@@ -35,40 +35,45 @@ func (n *Net) Begin(local, remote netip.AddrPort, o Opening) (*Pending, error) {
 }
 
 // connecting returns a socket in SYN_SENT, or one that is connected already.
-func connecting(local, remote netip.AddrPort, o Opening) (fd int, err error) {
+func connecting(local, remote netip.AddrPort, o Opening) (int, error) {
 	family := unix.AF_INET6
 	if remote.Addr().Is4() {
 		family = unix.AF_INET
 	}
-	if fd, err = socket(family); err != nil {
+	fd, err := socket(family)
+	if err != nil {
 		return -1, err
 	}
-	defer func() {
-		if err != nil {
-			unix.Close(fd)
-		}
-	}()
+	if err := connect(fd, local, remote, o); err != nil {
+		unix.Close(fd) // it would keep its port bound
+		return -1, err
+	}
+	return fd, nil
+}
+
+// connect prepares a socket and sends its SYN.
+func connect(fd int, local, remote netip.AddrPort, o Opening) error {
 	for _, opt := range []int{unix.SO_REUSEADDR, unix.SO_REUSEPORT} {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt, 1); err != nil {
-			return -1, os.NewSyscallError("setsockopt", err)
+			return os.NewSyscallError("setsockopt", err)
 		}
 	}
 	if o.TTL > 0 {
 		if err := setTTL(fd, remote.Addr().Is4(), o.TTL); err != nil {
-			return -1, err
+			return err
 		}
 	}
 	o.apply(fd, remote.Addr().Is4())
 	if local.IsValid() {
 		if err := unix.Bind(fd, sockaddr(local)); err != nil {
-			return -1, os.NewSyscallError("bind", err)
+			return os.NewSyscallError("bind", err)
 		}
 	}
 	switch err := unix.Connect(fd, sockaddr(remote)); err {
 	case nil, unix.EINPROGRESS, unix.EINTR:
-		return fd, nil
+		return nil
 	default:
-		return -1, os.NewSyscallError("connect", err)
+		return os.NewSyscallError("connect", err)
 	}
 }
 

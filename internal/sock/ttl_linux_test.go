@@ -2,6 +2,7 @@ package sock
 
 import (
 	"net/netip"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,4 +22,23 @@ func TestTTLIsOnTheFirstPacket(t *testing.T) {
 		return ttl
 	}
 	require.Equal(t, 7, get())
+}
+
+func TestFailedConnectsLeaveNothingOpen(t *testing.T) {
+	self := AddrPort(listen(t, Loopback(0)).Addr())
+	far := AddrPort(listen(t, Loopback(0)).Addr())
+	first, err := ours.Dial(t.Context(), self, far, 0)
+	require.NoError(t, err)
+	defer first.Close()
+	open := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		require.NoError(t, err)
+		return len(fds)
+	}
+	before := open()
+	for range 10 {
+		_, err := ours.Dial(t.Context(), self, far, 0)
+		require.Equal(t, AddrNotAvail, Classify(err))
+	}
+	require.Equal(t, before, open(), "a socket that could not connect keeps its port bound")
 }
