@@ -38,6 +38,9 @@ const (
 	// sampleAge is how old the sample of a counter is when the SYNs leave: the
 	// dialer's has been to the listener and back through the server.
 	sampleAge, sampleAgeDialer = 300 * time.Millisecond, 600 * time.Millisecond
+	// mostSweep bounds the dials of a sweep: what two counters need of which
+	// each gives other hosts 20 ports a second.
+	mostSweep = 256
 	// driftSpan is how long a probe watches a counter for other hosts' traffic:
 	// none seen in that time is not none at all.
 	driftSpan = 2 * time.Second
@@ -184,9 +187,9 @@ func (m Meeting) meet(lead time.Duration) []Attempt {
 	var sweep predict.Sweep
 	var ok bool
 	if m.Dialer {
-		sweep, _, ok = predict.Meet(mine, theirs, wanted, predict.Pace{Between: time.Second / paceOfSYNs, Most: few})
+		sweep, _, ok = predict.Meet(mine, theirs, wanted, predict.Pace{Between: time.Second / paceOfSYNs, Most: mostSweep})
 	} else {
-		_, sweep, ok = predict.Meet(theirs, mine, wanted, predict.Pace{Between: time.Second / paceOfSYNs, Most: few})
+		_, sweep, ok = predict.Meet(theirs, mine, wanted, predict.Pace{Between: time.Second / paceOfSYNs, Most: mostSweep})
 	}
 	if !ok {
 		return nil
