@@ -32,7 +32,7 @@ func (c Case) file() string { return strings.NewReplacer(" ", "-", ",", "").Repl
 // pair is a cell of the table.
 func pair(listener, dialer Side) Case {
 	return Case{Listener: listener.Name, Dialer: dialer.Name, place: func(l *natlab.Lab, link natlab.Link) (*natlab.Host, *natlab.Host) {
-		return listener.attach(l, "listener", link), dialer.attach(l, "dialer", link)
+		return listener.attach(l, listenerHost, link), dialer.attach(l, dialerHost, link)
 	}}
 }
 
@@ -41,7 +41,7 @@ func Shared() []Case {
 	return []Case{
 		{Name: "same LAN", About: "both in one network behind one NAT", place: func(l *natlab.Lab, link natlab.Link) (*natlab.Host, *natlab.Host) {
 			home := l.NAT("nat", nil, profile("eim-apdf"), link)
-			return l.Host("listener", home, natlab.Link{}), l.Host("dialer", home, natlab.Link{})
+			return l.Host(listenerHost, home, natlab.Link{}), l.Host(dialerHost, home, natlab.Link{})
 		}},
 		nested("same NAT, hairpinning", "each behind a router of its own, both of these behind one NAT that hairpins", "hairpin"),
 		nested("same NAT, hairpinning internal", "the same, and the NAT leaves the sender's inside address in the packet", "hairpin-internal"),
@@ -63,7 +63,7 @@ func nested(name, about, carrier string) Case {
 		home := func(host string) *natlab.Host {
 			return l.Host(host, l.NAT("nat-"+host, c, profile("eim-apdf"), link), natlab.Link{})
 		}
-		return home("listener"), home("dialer")
+		return home(listenerHost), home(dialerHost)
 	}}
 }
 
@@ -71,7 +71,7 @@ func nested(name, about, carrier string) Case {
 // translate IPv4 as well, but nobody learns an address of that family.
 func firewalls(name, about string, listener, dialer nat.Config) Case {
 	return Case{Name: name, About: about, ipv6: true, place: func(l *natlab.Lab, link natlab.Link) (*natlab.Host, *natlab.Host) {
-		return l.Host("listener", l.NAT("nat-listener", nil, listener, link), natlab.Link{}),
-			l.Host("dialer", l.NAT("nat-dialer", nil, dialer, link), natlab.Link{})
+		return l.Host(listenerHost, l.NAT("nat-"+listenerHost, nil, listener, link), natlab.Link{}),
+			l.Host(dialerHost, l.NAT("nat-"+dialerHost, nil, dialer, link), natlab.Link{})
 	}}
 }

@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -40,6 +39,9 @@ type Config struct {
 	// unit that times are given in. 0: 100 ms, next to which the noise of a
 	// busy machine is small.
 	RTT time.Duration
+	// Jitter and Loss are those of every link, as in [natlab.Link].
+	Jitter time.Duration
+	Loss   float64
 	// Window is how long a dial tries, as in [stunt.Config]. 0: 3 s, which
 	// still covers two retransmissions of a lost SYN.
 	Window time.Duration
@@ -78,11 +80,8 @@ func (c Config) orDefault() Config {
 
 // Grid is what was measured.
 type Grid struct {
-	N      int
-	Seed   uint64
-	RTT    time.Duration
-	Sides  []Side
-	Cells  [][]Result // [listener][dialer], in the order of Sides
+	Config Config     // as it was run, with its defaults
+	Cells  [][]Result // [listener][dialer], in the order of Config.Sides
 	Shared []Result
 }
 
@@ -105,7 +104,7 @@ func Run(ctx context.Context, c Config) (*Grid, error) {
 	defer os.RemoveAll(state)
 
 	g := newGrid(c)
-	jobs := g.jobs(c)
+	jobs := g.jobs()
 	var mu sync.Mutex // guards following, and the results
 	var errs []error
 	done := 0
@@ -134,7 +133,7 @@ func Run(ctx context.Context, c Config) (*Grid, error) {
 }
 
 func newGrid(c Config) *Grid {
-	g := &Grid{N: c.N, Seed: c.Seed, RTT: c.RTT, Sides: c.Sides}
+	g := &Grid{Config: c}
 	for _, l := range c.Sides {
 		row := make([]Result, len(c.Sides))
 		for i, d := range c.Sides {
@@ -162,11 +161,11 @@ func (g *Grid) results() []*Result {
 	return all
 }
 
-func (g *Grid) jobs(c Config) []job {
+func (g *Grid) jobs() []job {
 	var jobs []job
 	for _, r := range g.results() {
-		for world, left := 0, c.N; left > 0; world++ {
-			n := min(left, c.PerWorld)
+		for world, left := 0, g.Config.N; left > 0; world++ {
+			n := min(left, g.Config.PerWorld)
 			jobs = append(jobs, job{r, world, n})
 			left -= n
 		}
@@ -186,7 +185,7 @@ func (c Config) run(ctx context.Context, j job, state string) (dials []Dial, err
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
-		w.trace = &locked{w: f}
+		w.trace.file = f
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
 	if err := w.build(ctx, j.result.Case, state); err != nil {
@@ -200,16 +199,4 @@ func (c Config) run(ctx context.Context, j job, state string) (dials []Dial, err
 		dials = append(dials, d)
 	}
 	return dials, nil
-}
-
-// locked lets the lab and the nodes write to one trace.
-type locked struct {
-	mu sync.Mutex // guards following
-	w  io.Writer
-}
-
-func (l *locked) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(b)
 }

@@ -39,7 +39,7 @@ func (g *Grid) WriteMarkdown(w io.Writer) error {
 	var b bytes.Buffer
 	var notes footnotes
 	fmt.Fprintf(&b, "Measured by `stunt lab grid`: %s. In a cell: method, how many dials worked; median time in round trips · SYNs of both ends per dial.\n", g.conditions())
-	if len(g.Sides) > 0 {
+	if len(g.Config.Sides) > 0 {
 		g.table(&b, &notes)
 	}
 	if len(g.Shared) > 0 {
@@ -62,12 +62,12 @@ func (g *Grid) WriteMarkdown(w io.Writer) error {
 
 func (g *Grid) table(b *bytes.Buffer, notes *footnotes) {
 	fmt.Fprint(b, "\n| listener ↓ dialer → |")
-	for _, s := range g.Sides {
+	for _, s := range g.Config.Sides {
 		fmt.Fprintf(b, " %s |", s.Name)
 	}
-	fmt.Fprint(b, "\n|"+strings.Repeat(" --- |", len(g.Sides)+1)+"\n")
+	fmt.Fprint(b, "\n|"+strings.Repeat(" --- |", len(g.Config.Sides)+1)+"\n")
 	for i, row := range g.Cells {
-		fmt.Fprintf(b, "| **%s** |", g.Sides[i].Name)
+		fmt.Fprintf(b, "| **%s** |", g.Config.Sides[i].Name)
 		for j := range row {
 			r := &row[j]
 			fmt.Fprintf(b, " %s |", cell(r, notes))

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gostunt/stunt"
@@ -14,7 +13,7 @@ import (
 type Dial struct {
 	Method stunt.Method  // empty if no connection stood
 	Took   time.Duration // until it stood, or the dial gave up
-	SYNs   int           // connects that both ends made meanwhile
+	SYNs   int           // that both ends sent to each other meanwhile
 	Err    error         // nil if bytes passed both ways
 }
 
@@ -75,8 +74,8 @@ func median(v []float64) float64 {
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
 
-// SYNs returns how many connects both ends made for a dial, on average. What
-// the kernel repeats by itself is not counted.
+// SYNs returns how many SYNs both ends sent for a dial, on average, with those
+// that their kernels repeated.
 func (r *Result) SYNs() float64 {
 	if len(r.Dials) == 0 {
 		return 0
@@ -88,21 +87,27 @@ func (r *Result) SYNs() float64 {
 	return float64(sum) / float64(len(r.Dials))
 }
 
+// failure returns the error of the first dial that failed; nil: none did.
+func (r *Result) failure() error {
+	i := slices.IndexFunc(r.Dials, func(d Dial) bool { return d.Err != nil })
+	if i < 0 {
+		return nil
+	}
+	return r.Dials[i].Err
+}
+
 // Reason says why the first dial that failed did, in the words of the dialer.
 // Empty: none failed.
 func (r *Result) Reason() string {
-	for _, d := range r.Dials {
-		if d.Err == nil {
-			continue
-		}
-		var de *stunt.DialError
-		if !errors.As(d.Err, &de) {
-			return d.Err.Error()
-		}
-		if de.Help == "" {
-			return de.Err.Error()
-		}
-		return strings.TrimSpace(de.Help)
+	err := r.failure()
+	var de *stunt.DialError
+	switch {
+	case err == nil:
+		return ""
+	case !errors.As(err, &de):
+		return err.Error()
+	case de.Help == "":
+		return de.Err.Error()
 	}
-	return ""
+	return de.Help
 }

@@ -57,7 +57,7 @@ func (r *Result) class() string {
 // WriteSVG writes the table as a heat map: a cell's colour is the method, its
 // numbers are the successes and the median time in round trips.
 func (g *Grid) WriteSVG(w io.Writer) error {
-	n := len(g.Sides)
+	n := len(g.Config.Sides)
 	width := max(svgLeft+n*(svgCellW+svgGap), 620)
 	below := svgTop + n*(svgCellH+svgGap)
 	height := below + svgLine*(len(g.Shared)+3)
@@ -83,7 +83,7 @@ func (g *Grid) WriteSVG(w io.Writer) error {
 
 func (g *Grid) svgTable(b *bytes.Buffer) {
 	fmt.Fprintf(b, `<text class="axis" x="8" y="%d">listener ↓ dialer →</text>`+"\n", svgTop-8)
-	for i, s := range g.Sides {
+	for i, s := range g.Config.Sides {
 		x, y := svgLeft+i*(svgCellW+svgGap)+svgCellW/2, svgTop+i*(svgCellH+svgGap)+svgCellH/2
 		fmt.Fprintf(b, `<text transform="translate(%d,%d) rotate(-45)">%s</text>`, x, svgTop-8, text(s.Name))
 		fmt.Fprintf(b, `<text x="8" y="%d">%s</text>`+"\n", y+4, text(s.Name))

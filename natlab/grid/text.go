@@ -5,13 +5,12 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/gostunt/stunt"
 )
 
 // short are the words of the tables for methods with long names.
-var short = map[stunt.Method]string{stunt.SimultaneousOpen: "open"}
+var short = map[stunt.Method]string{"simultaneous-open": "open", "predicted-port": "predicted", "guessed-port": "guessed"}
 
 // method returns the methods of a result in short words, or "no path".
 func (r *Result) method() string {
@@ -39,8 +38,15 @@ func (r *Result) trips() string {
 
 // conditions says in words what the numbers hold for.
 func (g *Grid) conditions() string {
-	return fmt.Sprintf("%d dials each, %v round trip between any two of the server and the outermost NATs, seed %d",
-		g.N, g.RTT.Round(time.Microsecond), g.Seed)
+	c := g.Config
+	s := fmt.Sprintf("%d dials each, %v round trip between any two of the server and the outermost NATs, ", c.N, c.RTT)
+	if c.Jitter > 0 {
+		s += fmt.Sprintf("up to %v jitter on each of three links, ", c.Jitter)
+	}
+	if c.Loss > 0 {
+		s += fmt.Sprintf("%g %% loss on each, ", c.Loss*100)
+	}
+	return s + fmt.Sprintf("seed %d", c.Seed)
 }
 
 // WriteText writes one line per pair, with columns that a program can split
@@ -65,8 +71,10 @@ func (g *Grid) WriteText(w io.Writer) error {
 
 func (r *Result) columns() string {
 	s := fmt.Sprintf("%s\t%d/%d\t%s\t%.1f", r.method(), r.OK(), len(r.Dials), r.trips(), r.SYNs())
-	if reason := r.Reason(); reason != "" {
+	if reason := r.Reason(); r.OK() == 0 {
 		s += "\t" + reason
+	} else if reason != "" {
+		s += "\t" + r.failure().Error() // others worked: how this one ended says more
 	}
 	return s
 }

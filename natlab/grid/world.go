@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gostunt/stunt"
@@ -24,20 +23,23 @@ const (
 	// talkTimeout bounds the exchange over a connection that stands.
 	talkTimeout = 10 * time.Second
 
+	// The budget of a process with one node, as [stunt.Config] has it.
+	guessSockets, guessSYNs = 2048, 1500
+
 	peerID = "peer"
+
+	listenerHost, dialerHost = "listener", "dialer"
 )
 
 // world is a lab with a server and two nodes.
 type world struct {
 	config Config
 	seed   uint64
-	trace  *locked   // nil: none
-	began  time.Time // of the lab's clock
+	trace  trace
 
 	lab              *natlab.Lab
 	server           *stuntd.Server
 	listener, dialer *stunt.Node
-	fired            atomic.Int64 // SYNs of both nodes' attempts
 	echoes           sync.WaitGroup
 }
 
@@ -46,18 +48,17 @@ type world struct {
 func (w *world) build(ctx context.Context, c Case, state string) error {
 	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
 	defer cancel()
-	lc := natlab.Config{Seed: w.seed}
-	if w.trace != nil {
-		lc.Trace = w.trace
-	}
+	w.trace.began = time.Now()
 	var err error
-	if w.lab, err = natlab.New(lc); err != nil {
+	if w.lab, err = natlab.New(natlab.Config{Seed: w.seed, Trace: &w.trace}); err != nil {
 		return err
 	}
-	w.began = time.Now()
 	// A quarter of a round trip from each to the core. Only the pairs that are
 	// about IPv6 have it: it would cross what the others are about.
-	link := natlab.Link{Delay: w.config.RTT / 4, Hops: 2, NoIPv6: !c.ipv6}
+	link := natlab.Link{
+		Delay: w.config.RTT / 4, Jitter: w.config.Jitter, Loss: w.config.Loss,
+		Hops: 2, NoIPv6: !c.ipv6,
+	}
 	address, err := w.serve(link, state)
 	if err != nil {
 		return err
@@ -87,7 +88,7 @@ func (w *world) serve(link natlab.Link, state string) (string, error) {
 	if h.Addr6().IsValid() {
 		addrs = []netip.Addr{h.Addr6()}
 	}
-	for _, port := range []uint16{3478, 3479} {
+	for _, port := range []uint16{port1, port2} {
 		for _, a := range addrs {
 			c.Listen = append(c.Listen, netip.AddrPortFrom(a, port).String())
 		}
@@ -101,20 +102,13 @@ func (w *world) serve(link natlab.Link, state string) (string, error) {
 
 func (w *world) node(h *natlab.Host, c stunt.Config) *stunt.Node {
 	c.OpenSocket, c.Window = h.Do, w.config.Window
+	// Every node is a machine of its own, so it does not share the budget of
+	// this process.
+	c.Budget = stunt.NewBudget(guessSockets, guessSYNs)
 	c.Trace = &stunt.Trace{Step: func(s stunt.Step) {
-		if s.Phase == stunt.PhaseFired {
-			w.fired.Add(1)
-		}
-		w.note(h.Name(), "%-9s %v %s %v", s.Phase, s.Remote, s.Method, s.Err)
+		w.trace.note(h.Name(), "%-9s %v %s %v", s.Phase, s.Remote, s.Method, s.Err)
 	}}
 	return &stunt.Node{Config: c}
-}
-
-// note writes a line among the packets of the trace, with their clock.
-func (w *world) note(place, format string, args ...any) {
-	if w.trace != nil {
-		fmt.Fprintf(w.trace, "%11.6f %-14s -- %s\n", time.Since(w.began).Seconds(), place, fmt.Sprintf(format, args...))
-	}
 }
 
 // echo sends back what comes, until its listener is closed.
@@ -135,8 +129,8 @@ func (w *world) echo(ln net.Listener) {
 // dial makes connection i and checks that bytes pass both ways. Its error is
 // that of ctx: a dial that fails is a result.
 func (w *world) dial(ctx context.Context, i int) (Dial, error) {
-	before := w.fired.Load()
-	w.note("dialer", "dial %d", i)
+	before := w.trace.count()
+	w.trace.note(dialerHost, "dial %d", i)
 	began := time.Now()
 	c, err := w.dialer.Dial(ctx, "tcp", peerID)
 	d := Dial{Took: time.Since(began), Err: err}
@@ -144,9 +138,9 @@ func (w *world) dial(ctx context.Context, i int) (Dial, error) {
 		d.Method = c.Path().Method
 		d.Err = talk(c, i)
 	}
-	// With those of earlier dials that were still open: none gets lost.
-	d.SYNs = int(w.fired.Load() - before)
-	w.note("dialer", "dial %d ended after %v: %s %v", i, d.Took, d.Method, d.Err)
+	// Those of earlier dials that are still open count here: none gets lost.
+	d.SYNs = w.trace.count() - before
+	w.trace.note(dialerHost, "dial %d ended after %v: %s %v", i, d.Took, d.Method, d.Err)
 	return d, ctx.Err()
 }
 
