@@ -182,21 +182,28 @@ func (m Meeting) meet(lead time.Duration) []Attempt {
 	if !ok1 || !ok2 {
 		return nil
 	}
-	mine := m.Mine.counter(myLast, m.age(m.Dialer))
-	theirs := m.Theirs.counter(theirLast, m.age(!m.Dialer))
-	var sweep predict.Sweep
-	var ok bool
-	if m.Dialer {
-		sweep, _, ok = predict.Meet(mine, theirs, wanted, predict.Pace{Between: time.Second / paceOfSYNs, Most: mostSweep})
-	} else {
-		_, sweep, ok = predict.Meet(theirs, mine, wanted, predict.Pace{Between: time.Second / paceOfSYNs, Most: mostSweep})
+	sweep := func(myAge, theirAge time.Duration) (predict.Sweep, bool) {
+		pace := predict.Pace{Between: time.Second / paceOfSYNs, Most: mostSweep}
+		mine, theirs := m.Mine.counter(myLast, myAge), m.Theirs.counter(theirLast, theirAge)
+		if m.Dialer {
+			s, _, ok := predict.Meet(mine, theirs, wanted, pace)
+			return s, ok
+		}
+		_, s, ok := predict.Meet(theirs, mine, wanted, pace)
+		return s, ok
 	}
-	if !ok {
+	// How old the samples really are depends on round trips that nobody here
+	// knows: begin where a fresh one would have it, and go on as far as an old
+	// one may, with what was skipped for it once more.
+	fresh, ok1 := sweep(0, 0)
+	old, ok2 := sweep(m.age(m.Dialer), m.age(!m.Dialer))
+	if !ok1 || !ok2 {
 		return nil
 	}
+	ports := fresh.Target.Sweep(min(2*old.Count, mostSweep), fresh.Stride)
 	var plan []Attempt
 	for _, ip := range m.Theirs.addresses() {
-		plan = append(plan, Attempt{To: netip.AddrPortFrom(ip, theirLast), Method: Predicted, Start: lead, Ports: sweep.Ports()})
+		plan = append(plan, Attempt{To: netip.AddrPortFrom(ip, theirLast), Method: Predicted, Start: lead, Ports: ports})
 	}
 	return plan
 }
