@@ -231,7 +231,7 @@ func (d *dial) fire(race *punch.Race, mine punch.Side, candidates, report []byte
 		d.timing.Told = time.Since(d.began)
 	}
 	prefixes, _ := d.node.ports.net.Prefixes()
-	race.Fire(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: prefixes, Dialer: true, ID: race.ID()}.Plan())
+	race.Meet(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: prefixes, Dialer: true, ID: race.ID()})
 	return nil
 }
 

@@ -176,7 +176,7 @@ func (in *incoming) race(ctx context.Context, race *punch.Race, mine, theirs pun
 	fire := func() {
 		in.timing.Told = time.Since(in.began)
 		in.step(Step{Phase: PhaseRinging})
-		race.Fire(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: prefixes, ID: o.DialID}.Plan())
+		race.Meet(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: prefixes, ID: o.DialID})
 	}
 	if !o.Ask {
 		fire()

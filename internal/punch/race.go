@@ -22,6 +22,9 @@ const (
 	// DefaultWindow is how long a race tries. Linux sends a SYN again after 1,
 	// 3 and 7 s (or 1, 2, 3, 4 s since 6.5): the second retransmission counts.
 	DefaultWindow = 5 * time.Second
+	// hopelessWindow is for a plan that can't succeed if the reports are right:
+	// one retransmission.
+	hopelessWindow = 1500 * time.Millisecond
 	// linger is how long sockets that did not win stay open. Closed at once,
 	// the RST of a loser has killed the winner of the same tuple (30 ms was too
 	// early in the field, 4 s was not).
@@ -124,16 +127,27 @@ func (r *Race) finish() {
 // Fire starts the attempts, now. It may be called again with more; addresses
 // that are being tried already are left alone. The window runs from the last
 // call.
-func (r *Race) Fire(plan []Attempt) {
+func (r *Race) Fire(plan []Attempt) { r.fire(plan, r.cfg.Window) }
+
+// Meet fires the plan of a meeting. One that is hopeless is given up sooner.
+func (r *Race) Meet(m Meeting) {
+	window := r.cfg.Window
+	if m.Hopeless() {
+		window = min(window, hopelessWindow)
+	}
+	r.fire(m.Plan(), window)
+}
+
+func (r *Race) fire(plan []Attempt, window time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped {
 		return
 	}
 	if r.expiry == nil {
-		r.expiry = time.AfterFunc(r.cfg.Window, func() { close(r.expired) })
+		r.expiry = time.AfterFunc(window, func() { close(r.expired) })
 	} else if r.expiry.Stop() {
-		r.expiry.Reset(r.cfg.Window)
+		r.expiry.Reset(window)
 	}
 	for _, a := range plan {
 		if r.tried(a) || len(r.tries) >= MaxCandidates {
