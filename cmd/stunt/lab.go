@@ -32,8 +32,6 @@ func runGrid(ctx context.Context, e *env, args []string) error {
 	f.IntVar(&c.N, "n", 5, "`dials` of each pair")
 	f.Uint64Var(&c.Seed, "seed", 1, "`number` that decides every random choice of the NATs")
 	f.DurationVar(&c.RTT, "rtt", 100*time.Millisecond, "round trip `time` between any two of the server and the NATs")
-	f.DurationVar(&c.Jitter, "jitter", 0, "most `time` that a link adds to a packet")
-	f.Float64Var(&c.Loss, "loss", 0, "`fraction` of packets that a link loses, 0 to 1")
 	f.IntVar(&c.Jobs, "jobs", 16, "`labs` at once")
 	shared := f.Bool("shared", true, "also the pairs that share a network, a NAT or IPv6")
 	output := f.String("o", "", "write to this `file` instead of stdout")

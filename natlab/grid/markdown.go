@@ -46,8 +46,8 @@ func (g *Grid) WriteMarkdown(w io.Writer) error {
 		fmt.Fprint(&b, "\n| both behind | method | worked | round trips | SYNs |\n| --- | --- | --- | --- | --- |\n")
 		for i := range g.Shared {
 			r := &g.Shared[i]
-			fmt.Fprintf(&b, "| **%s**: %s | %s%s | %d/%d | %s | %.1f |\n",
-				r.Case.Name, escape(r.Case.About), r.method(), notes.mark(r), r.OK(), len(r.Dials), r.trips(), r.SYNs())
+			fmt.Fprintf(&b, "| **%s**: %s | %s%s | %d/%d | %s | %s |\n",
+				r.Case.Name, escape(r.Case.About), r.method(), notes.mark(r), r.OK(), len(r.Dials), r.trips(), r.syns())
 		}
 	}
 	for i, reason := range notes {
@@ -81,9 +81,9 @@ func cell(r *Result, notes *footnotes) string {
 	case 0:
 		return "—" + notes.mark(r)
 	case len(r.Dials):
-		return fmt.Sprintf("%s %d/%d<br>%s · %.1f", r.method(), r.OK(), len(r.Dials), r.trips(), r.SYNs())
+		return fmt.Sprintf("%s %d/%d<br>%s · %s", r.method(), r.OK(), len(r.Dials), r.trips(), r.syns())
 	}
-	return fmt.Sprintf("%s **%d/%d**%s<br>%s · %.1f", r.method(), r.OK(), len(r.Dials), notes.mark(r), r.trips(), r.SYNs())
+	return fmt.Sprintf("%s **%d/%d**%s<br>%s · %s", r.method(), r.OK(), len(r.Dials), notes.mark(r), r.trips(), r.syns())
 }
 
 // footnotes are the reasons of failures, each once.

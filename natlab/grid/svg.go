@@ -2,6 +2,7 @@ package grid
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 const (
 	svgCellW, svgCellH = 56, 34
 	svgLeft, svgTop    = 118, 104 // of the cells: room for the names
+	svgRight           = 32       // of the last slanted name
 	svgLine            = 22       // of the legend and of the list below
 	svgGap             = 3
 )
@@ -24,7 +26,7 @@ text{font:12px ui-sans-serif,system-ui,sans-serif;fill:#1f2328}
 .in{font-weight:600;fill:#fff;text-anchor:middle}
 .sub{font-size:10px;font-weight:400}
 .axis{fill:#656d76}
-.direct{fill:#1f6feb}.local{fill:#0e7c86}.open{fill:#1a7f37}.other{fill:#8250df}.part{fill:#9a6700}.none{fill:#a40e26}
+.direct{fill:#1f6feb}.local{fill:#0e7c86}.open{fill:#1a7f37}.foreseen{fill:#8250df}.part{fill:#9a6700}.none{fill:#a40e26}
 @media (prefers-color-scheme:dark){text{fill:#e6edf3}.in{fill:#fff}.axis{fill:#9198a1}}
 </style>
 `
@@ -32,10 +34,11 @@ text{font:12px ui-sans-serif,system-ui,sans-serif;fill:#1f2328}
 // legend is the meaning of the colours, which are classes of svgStyle.
 var legend = []struct{ class, text string }{
 	{"direct", "direct or reversed"}, {"local", "LAN or hairpin"}, {"open", "simultaneous open"},
-	{"other", "other method"}, {"part", "not every time"}, {"none", "no path"},
+	{"foreseen", "port predicted or guessed"}, {"part", "not every time"}, {"none", "no path"},
 }
 
-// class returns the colour of a result.
+// class returns the colour of a result: of a foreseen port where one was
+// needed once, else of the most frequent method.
 func (r *Result) class() string {
 	switch {
 	case r.OK() == 0:
@@ -43,22 +46,27 @@ func (r *Result) class() string {
 	case r.OK() < len(r.Dials):
 		return "part"
 	}
-	switch r.Methods()[0] {
-	case stunt.Direct, stunt.Reversed:
-		return "direct"
-	case stunt.LAN, stunt.Hairpin:
-		return "local"
-	case stunt.SimultaneousOpen:
-		return "open"
+	class := ""
+	for _, m := range r.Methods() {
+		switch m {
+		case stunt.Direct, stunt.Reversed:
+			class = cmp.Or(class, "direct")
+		case stunt.LAN, stunt.Hairpin:
+			class = cmp.Or(class, "local")
+		case stunt.SimultaneousOpen:
+			class = cmp.Or(class, "open")
+		default:
+			return "foreseen"
+		}
 	}
-	return "other"
+	return class
 }
 
 // WriteSVG writes the table as a heat map: a cell's colour is the method, its
 // numbers are the successes and the median time in round trips.
 func (g *Grid) WriteSVG(w io.Writer) error {
 	n := len(g.Config.Sides)
-	width := max(svgLeft+n*(svgCellW+svgGap), 620)
+	width := max(svgLeft+n*(svgCellW+svgGap)+svgRight, 700)
 	below := svgTop + n*(svgCellH+svgGap)
 	height := below + svgLine*(len(g.Shared)+3)
 
@@ -105,7 +113,7 @@ func svgLegend(b *bytes.Buffer, y int) {
 	for _, l := range legend {
 		fmt.Fprintf(b, `<rect class="%s" x="%d" y="%d" width="12" height="12" rx="2"/><text x="%d" y="%d">%s</text>`,
 			l.class, x, y, x+17, y+10, l.text)
-		x += 30 + 6*len(l.text)
+		x += 32 + 6*len(l.text)
 	}
 	fmt.Fprintln(b)
 }

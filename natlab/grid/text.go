@@ -36,6 +36,14 @@ func (r *Result) trips() string {
 	return "–"
 }
 
+// syns returns the SYNs per dial in words.
+func (r *Result) syns() string {
+	if n := r.SYNs(); n < 10 {
+		return fmt.Sprintf("%.1f", n)
+	}
+	return fmt.Sprintf("%.0f", r.SYNs())
+}
+
 // conditions says in words what the numbers hold for.
 func (g *Grid) conditions() string {
 	c := g.Config
@@ -70,7 +78,7 @@ func (g *Grid) WriteText(w io.Writer) error {
 }
 
 func (r *Result) columns() string {
-	s := fmt.Sprintf("%s\t%d/%d\t%s\t%.1f", r.method(), r.OK(), len(r.Dials), r.trips(), r.SYNs())
+	s := fmt.Sprintf("%s\t%d/%d\t%s\t%s", r.method(), r.OK(), len(r.Dials), r.trips(), r.syns())
 	if reason := r.Reason(); r.OK() == 0 {
 		s += "\t" + reason
 	} else if reason != "" {
