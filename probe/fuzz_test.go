@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/pion/stun/v3"
 
@@ -19,6 +20,9 @@ func seeds() [][]byte {
 		raw(stun.BindingRequest),
 		raw(stun.BindingRequest, stun.NewSoftware("x"), stun.Fingerprint),
 		raw(stun.BindingRequest, ask{change: changeIP | changePort, port: 40000, close: true}),
+		raw(stun.BindingRequest, ask{from: 40000, patience: time.Second, syn: true}),
+		raw(stun.BindingRequest, ask{hold: time.Millisecond}),
+		raw(stun.BindingSuccess, &stun.XORMappedAddress{IP: []byte{203, 0, 113, 7}, Port: 40000}, arrival{TTL: 58, Seq: 1}),
 		raw(stun.BindingRequest, stun.RawAttribute{Type: 0x7001, Value: []byte{1}}),
 		raw(stun.BindingSuccess, &stun.XORMappedAddress{IP: []byte{203, 0, 113, 7}, Port: 40000},
 			&stun.OtherAddress{IP: []byte{192, 0, 2, 2}, Port: 3479}, dialled{outcome: connected, after: 21e6}),
@@ -79,23 +83,33 @@ func FuzzParseAnswer(f *testing.F) {
 
 // The private attributes read back as they were written.
 func FuzzAttributes(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 6}, []byte{0x9c, 0x40, 0, 0}, []byte{1, 0, 0, 0, 0, 0, 0, 21, 1, 2, 3, 4, 5, 6, 7, 8})
-	f.Add([]byte{}, []byte{0, 80, 0, 0}, []byte{9})
-	f.Fuzz(func(t *testing.T, change, port, result []byte) {
-		if len(change)+len(port)+len(result) > maxBody {
+	f.Add([]byte{0, 0, 0, 6}, []byte{0x9c, 0x40, 0, 0}, []byte{1, 0, 0, 0, 0, 0, 0, 21, 1, 2, 3, 4, 5, 6, 7, 8}, []byte{64, 0, 0, 0, 1, 2, 3, 4})
+	f.Add([]byte{}, []byte{0, 80, 0, 0}, []byte{9}, []byte{1, 2})
+	f.Fuzz(func(t *testing.T, change, port, result, syn []byte) {
+		if len(change)+len(port)+len(result)+len(syn) > maxBody/3 {
 			return
 		}
 		var m stun.Message
 		m.WriteHeader()
 		m.Add(stun.AttrChangeRequest, change)
 		m.Add(attrDialPort, port)
+		m.Add(attrDialFrom, port)
+		m.Add(attrHold, port)
 		m.Add(attrOutcome, result)
+		m.Add(attrSYN, syn)
 
 		var a, a2 ask
 		if a.GetFrom(&m) == nil {
 			b := stun.MustBuild(stun.BindingRequest, a)
 			if err := a2.GetFrom(b); err != nil || a != a2 {
 				t.Fatalf("%+v became %+v: %v", a, a2, err)
+			}
+		}
+		var s, s2 arrival
+		if s.GetFrom(&m) == nil {
+			b := stun.MustBuild(stun.BindingSuccess, s)
+			if err := s2.GetFrom(b); err != nil || s != s2 {
+				t.Fatalf("%+v became %+v: %v", s, s2, err)
 			}
 		}
 		var d, d2 dialled

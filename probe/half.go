@@ -51,7 +51,7 @@ func (p *prober) half(ctx context.Context, ttl int, later bool) (*half, error) {
 	switch {
 	case p.mapping == NoNAT, p.mapping == EIM, p.mapping == ADM, p.model.Kind == predict.Preserving:
 		return p.sharedHalf(ctx, ttl, later)
-	case later:
+	case later, p.model.Pooling == predict.Arbitrary: // the server dials the address that asks, and no other
 		return nil, errUnknownPort
 	case p.model.Kind == predict.Sequential:
 		for range bracketTries {
@@ -171,8 +171,7 @@ func (p *prober) countedHalf(ctx context.Context, ttl int) (*half, error) {
 
 // reopenedHalf connects to the server to learn the port, ends the connection,
 // and sends the SYN between the same two endpoints: a NAT that draws ports at
-// random has the same mapping for it, if it keeps one for a while. Our first
-// try at that: for others to dial, whether it did is asked again.
+// random has the same mapping for it, if it keeps one for a while; see moved.
 func (p *prober) reopenedHalf(ctx context.Context, ttl int) (*half, error) {
 	x, err := p.newHalf(ctx, ttl)
 	if err != nil {
@@ -192,7 +191,7 @@ func (p *prober) reopenedHalf(ctx context.Context, ttl int) (*half, error) {
 	}
 	err = errors.Join(errs[:]...)
 	if err == nil && known.mapped.Addr() != x.from.mapped.Addr() {
-		err = errMoved // the server dials nobody but who asks
+		err = errMoved
 	}
 	if err == nil {
 		x.reuses, x.query.port = known.mapped, known.mapped.Port()

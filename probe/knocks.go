@@ -20,6 +20,11 @@ type visit struct {
 // samples. The first and the last port are adjacent, if they can be. opened
 // waits for the connections, tests for all. p.knocked has a signal per knock.
 func (p *prober) knockAll(ctx context.Context, tests, opened *sync.WaitGroup, calm <-chan struct{}) {
+	done := func(i int) {
+		if i < cap(p.knocked) {
+			p.knocked <- struct{}{}
+		}
+	}
 	var first *door
 	for i, v := range p.visits(ctx, calm) {
 		var port uint16
@@ -28,7 +33,7 @@ func (p *prober) knockAll(ctx context.Context, tests, opened *sync.WaitGroup, ca
 		}
 		d, err := p.listen(ctx, port)
 		if err != nil {
-			p.knocked <- struct{}{}
+			done(i)
 			continue
 		}
 		if i == 0 {
@@ -49,9 +54,7 @@ func (p *prober) knockAll(ctx context.Context, tests, opened *sync.WaitGroup, ca
 				p.log.Debug("no answer", "phase", "filtering", "remote", p.server, "err", err)
 			}
 			v.run(ctx, d, s)
-			if i < cap(p.knocked) {
-				p.knocked <- struct{}{}
-			}
+			done(i)
 		})
 	}
 }

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -15,7 +16,7 @@ const (
 	rungStep = 1.25
 
 	// An answer that is later than this did not come.
-	idleGrace = 5 * time.Second
+	idleGrace = 2 * time.Second
 )
 
 // idle finds out how long an idle connection keeps its mapping, up to
@@ -24,14 +25,13 @@ const (
 // peer's would be, and the first after the silence.
 func (p *prober) idle(ctx context.Context) {
 	var wg sync.WaitGroup
-	d := p.lifetime
-	for range rungs {
+	for rung := range rungs {
+		d := time.Duration(float64(p.lifetime) / math.Pow(rungStep, float64(rung)))
 		wg.Go(func() {
 			if p.idleFor(ctx, d) {
 				p.note(func(f *facts) { f.lifetime = max(f.lifetime, d) })
 			}
 		})
-		d = time.Duration(float64(d) / rungStep)
 	}
 	wg.Wait()
 }

@@ -23,6 +23,7 @@ func start(t *testing.T, s *Server, at ...string) []netip.AddrPort {
 		want := netip.MustParseAddrPort(a)
 		ln, err := new(sock.Net).Listen(ctx, netip.AddrPortFrom(want.Addr(), ports[want.Port()]))
 		require.NoError(t, err)
+		require.NoError(t, sock.SaveSYN(ln))
 		ep := sock.AddrPort(ln.Addr())
 		ports[want.Port()] = ep.Port()
 		lns = append(lns, ln)

@@ -17,7 +17,7 @@ const (
 	moreSamples = 24
 
 	// Below, all of them may have kept their parity by accident.
-	minParity = 8
+	minParity = 6
 )
 
 // Other hosts' connections are counted over this time: of 5 a second some six

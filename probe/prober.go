@@ -63,6 +63,7 @@ type facts struct {
 	seen
 	rtt      time.Duration // of the first handshake
 	samples  []predict.Sample
+	sampled  bool // and there are no more, as other tests make mappings that are none
 	knocks   knocks
 	silent   time.Duration // no error came for so long, before the knocks were over
 	hairpin  Tri
@@ -128,7 +129,7 @@ type stream struct {
 }
 
 // open connects at the reserved time, asks for the mapping and notes it as a
-// sample. The caller closes the stream, best by sock.Abort.
+// sample, if they are still taken. The caller closes the stream, best by sock.Abort.
 func (p *prober) open(ctx context.Context, c call) (*stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -146,9 +147,11 @@ func (p *prober) open(ctx context.Context, c call) (*stream, error) {
 		return nil, err
 	}
 	p.note(func(f *facts) {
-		f.samples = append(f.samples, predict.Sample{
-			Local: sock.AddrPort(conn.LocalAddr()), Dst: c.server, Mapped: s.mapped, At: at,
-		})
+		if !f.sampled {
+			f.samples = append(f.samples, predict.Sample{
+				Local: sock.AddrPort(conn.LocalAddr()), Dst: c.server, Mapped: s.mapped, At: at,
+			})
+		}
 	})
 	return s, nil
 }
@@ -208,6 +211,7 @@ func (p *prober) run(ctx context.Context) (facts, error) {
 
 	main.again(ctx)
 	p.sample(ctx)
+	p.note(func(f *facts) { f.sampled = true })
 	p.judge()
 	close(calm)
 	tests.Go(func() { p.probeHoles(ctx) })

@@ -46,6 +46,8 @@ type Config struct {
 
 	// Logger gets a line per test at Debug. Nil is silent.
 	Logger *slog.Logger
+
+	foundOther func(netip.AddrPort) // called with the OTHER-ADDRESS of Server, for RunCached
 }
 
 // runTimeout bounds a Run whose ctx does not: the tests take a dozen round
@@ -105,7 +107,11 @@ func run4(ctx context.Context, cfg Config, r Report) (facts, error) {
 			cfg.OnMapping(&early)
 		}
 	}
-	return p.run(ctx)
+	f, err := p.run(ctx)
+	if err == nil && cfg.foundOther != nil {
+		cfg.foundOther(p.other)
+	}
+	return f, err
 }
 
 // run6 measures the IPv6 firewall.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -230,16 +231,98 @@ func TestDialBack(t *testing.T) {
 		require.Equal(t, visit{from, a.dialled.token}, <-visits)
 	}
 
+	// From a port of our choice, and from the endpoint of the connection.
+	free, err := new(sock.Net).Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"))
+	require.NoError(t, err)
+	from := sock.AddrPort(free.Addr())
+	free.Close()
+	for _, q := range []ask{{from: from.Port()}, {from: from.Port(), change: changeIP}} {
+		if q.change != 0 {
+			from = netip.AddrPortFrom(at[2].Addr(), from.Port())
+		}
+		a, err := exchange(t.Context(), c, q)
+		require.NoError(t, err)
+		require.Equal(t, connected, a.dialled.outcome)
+		require.Equal(t, visit{from, a.dialled.token}, <-visits)
+	}
+	second := dial(t, at[0])
+	a, err := exchange(t.Context(), second, ask{port: mine.Port()})
+	require.NoError(t, err)
+	require.Equal(t, failed, a.dialled.outcome, "the first connection is between these two endpoints")
+
 	// Another port, where nobody listens any more.
 	gone, err := new(sock.Net).Listen(t.Context(), sock.Loopback(0))
 	require.NoError(t, err)
 	gone.Close()
-	a, err := exchange(t.Context(), c, ask{change: changePort, port: sock.AddrPort(gone.Addr()).Port()})
+	a, err = exchange(t.Context(), c, ask{change: changePort, port: sock.AddrPort(gone.Addr()).Port()})
 	require.NoError(t, err)
 	require.Equal(t, refused, a.dialled.outcome)
 	ln.Close()
 	for range visits {
 		require.Fail(t, "a visit that was not asked for")
+	}
+}
+
+// Whatever is asked for, the server connects to the address that asks, and
+// from no port that could be a service's.
+func TestNeverAThirdParty(t *testing.T) {
+	s := &Server{Alternates: []netip.AddrPort{
+		netip.MustParseAddrPort("192.0.2.1:3478"), netip.MustParseAddrPort("192.0.2.1:3479"), netip.MustParseAddrPort("192.0.2.2:3478"),
+	}}
+	f := flow{local: s.Alternates[0], remote: netip.MustParseAddrPort("203.0.113.7:40000")}
+	for change := byte(0); change <= 8; change++ {
+		for _, from := range []uint16{0, minDialFrom, 65535} {
+			local, ok := s.source(f, ask{change: change & (changeIP | changePort), from: from})
+			require.True(t, ok)
+			require.Contains(t, []string{"192.0.2.1", "192.0.2.2"}, local.Addr().String())
+			require.True(t, from == 0 || local.Port() == from)
+		}
+	}
+	for _, bad := range []stun.RawAttribute{
+		{Type: attrDialFrom, Value: []byte{0, 80, 0, 0}},
+		{Type: attrDialFrom, Value: []byte{0x7f, 0xff, 0, 0}},
+		{Type: attrDialFrom, Value: []byte{0xff}},
+		{Type: attrDialPort, Value: []byte{3, 0xff, 0, 0}},
+		{Type: attrHold, Value: []byte{1}},
+	} {
+		a := talk(t, new(Server), stun.MustBuild(stun.TransactionID, stun.BindingRequest, bad))
+		require.Equal(t, stun.CodeBadRequest, code(t, a[0]), "%v", bad)
+	}
+}
+
+// Answers are held back for those who ask, in bounded number, and given up
+// when the asker speaks or leaves.
+func TestHold(t *testing.T) {
+	began := time.Now()
+	at := start(t, &Server{}, "127.0.0.1:0")
+	_, err := exchange(t.Context(), dial(t, at[0]), ask{hold: 20 * time.Millisecond})
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, time.Since(began), 20*time.Millisecond)
+
+	full := start(t, &Server{Holds: -1}, "127.0.0.1:0")
+	_, err = exchange(t.Context(), dial(t, full[0]), ask{hold: maxHold})
+	require.NoError(t, err, "answered at once")
+
+	c := dial(t, at[0])
+	_, err = send(c, ask{hold: maxHold})
+	require.NoError(t, err)
+	_, err = exchange(t.Context(), c, ask{})
+	require.Error(t, err, "the connection has ended")
+}
+
+// The server says what a client's SYN looked like, if it was kept.
+func TestSYNIsShown(t *testing.T) {
+	at := start(t, &Server{}, "127.0.0.1:0")
+	c, err := new(sock.Net).Dial(t.Context(), netip.AddrPort{}, at[0], 33)
+	require.NoError(t, err)
+	defer sock.Abort(c)
+	for _, want := range []uint8{0, 33, 0} { // not asked for; asked; the kernel gives it once
+		a, err := exchange(t.Context(), c, ask{syn: want != 0})
+		require.NoError(t, err)
+		if runtime.GOOS != "linux" {
+			want = 0
+		}
+		require.Equal(t, want, a.syn.TTL)
 	}
 }
 
@@ -256,7 +339,7 @@ func TestDialBackLimits(t *testing.T) {
 		}
 		return declines
 	}
-	require.Equal(t, 3, declines(&Server{MessageRate: -1, DialBackRate: 1e-9}, burst+3), "of one source")
+	require.Equal(t, 3, declines(&Server{MessageRate: -1, DialBackRate: 1e-9}, dialBurst+3), "of one source")
 	require.Equal(t, 2, declines(&Server{DialBacks: -1}, 2), "of all")
 }
 

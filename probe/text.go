@@ -23,13 +23,26 @@ func (r *Report) WriteText(w io.Writer) error {
 	line("public", addresses(r.Public))
 	line("mapping", r.Mapping.String())
 	line("port-preserving", r.PortPreserving.String())
+	line("assignment", r.Ports.Assignment.String())
 	line("delta", delta(r.Delta))
+	line("drift", drift(r))
+	line("range", portRange(r.Ports))
+	line("confidence", known(r.Ports.Confidence > 0, "%.2f", r.Ports.Confidence))
+	line("parity", r.Ports.Parity.String())
+	line("contiguity", r.Ports.Contiguity.String())
+	line("pooling", pooling(r.Ports))
 	line("samples", strconv.Itoa(r.Samples))
 	line("filtering", r.Filtering.String())
 	line("unsolicited", reply(r.Unsolicited, r.UnsolicitedMS))
 	line("on-rst", r.OnRST.String())
 	line("on-icmp", r.OnICMP.String())
 	line("hairpin", r.Hairpin.String())
+	line("nats", number(r.Path.NATs))
+	line("last-nat", known(r.Path.LastNAT > 0, "hop %d", r.Path.LastNAT))
+	line("ttl", number(r.Path.TTL))
+	line("hops", number(r.Path.Hops))
+	line("seq-preserved", r.Path.SeqPreserved.String())
+	line("lifetime", known(r.LifetimeS > 0, "at least %d s", r.LifetimeS))
 	line("ipv6-global", r.IPv6.Global.String())
 	if r.IPv6.Public.IsValid() {
 		line("ipv6-public", r.IPv6.Public.String())
@@ -53,81 +66,17 @@ func (r *Report) Summary() string {
 		return "no NAT, filtering " + r.Filtering.String() + ", unsolicited " + r.Unsolicited.String()
 	}
 	ports := "unknown"
-	switch {
+	switch a := r.Ports.Assignment; {
 	case r.PortPreserving == Yes:
 		ports = "preserved"
 	case r.Delta != 0:
 		ports = "delta " + delta(r.Delta)
-	case r.PortPreserving == No:
+	case a == Block:
+		ports = "random in " + portRange(r.Ports)
+	case a == Random, r.PortPreserving == No:
 		ports = "unpredictable"
 	}
 	return fmt.Sprintf("mapping %v, ports %s, filtering %v, unsolicited %v", r.Mapping, ports, r.Filtering, r.Unsolicited)
-}
-
-// Verdict says in plain words what the host is behind, which peers it reaches
-// directly and, if there are others, what would help; one string for each.
-func (r *Report) Verdict() []string {
-	what, peers, help := r.verdict()
-	v := []string{what}
-	if peers != "" {
-		v = append(v, peers)
-	}
-	if r.Unsolicited == RST || r.Unsolicited == ICMP {
-		v = append(v, "an error answers uninvited connections, so this side has to fire first; a firewall that drops instead of rejecting would help")
-	}
-	if help && r.IPv6.Public.IsValid() {
-		v = append(v, "peers with IPv6 are reached over IPv6")
-	} else if help {
-		v = append(v, "port mapping on the router (UPnP, NAT-PMP or PCP), a forwarded port, or IPv6 would make the others reachable")
-	}
-	return v
-}
-
-// What a host can expect, by how easily others can come in.
-const (
-	reachesAll = "direct to every peer"
-	reachesADF = "direct to every peer that this host can send to first, which punching does"
-	reachesKey = "direct to public peers, and by punching to peers whose public port is kept or predictable; " +
-		"not to peers behind NATs that draw ports at random"
-	reachesPredicted = "direct to public peers; to peers whose public port is kept, by predicting this NAT's next port, mostly at once; " +
-		"seldom to peers behind NATs like this one"
-	reachesLax = "direct to public peers and to peers whose NAT lets in every port of an address; " +
-		"to others by guessing ports, or over a relay"
-)
-
-func (r *Report) verdict() (what, peers string, help bool) {
-	inward, limited := r.inward()
-	switch r.Mapping {
-	case NoNAT:
-		switch r.Filtering {
-		case Open:
-			return "no NAT and no firewall: uninvited connections arrive", reachesAll, false
-		case FilteringUnknown:
-			return "no NAT; whether a firewall keeps uninvited connections out is not known", inward, false
-		}
-		return "no NAT, but a firewall keeps uninvited connections out", inward, limited
-	case EIM:
-		return "a NAT that keeps one public port for a local port, whoever the peer is", inward, limited
-	case ADM, APDM, SessionDependent:
-		per := map[Mapping]string{ADM: "address", APDM: "endpoint", SessionDependent: "connection"}[r.Mapping]
-		what = "a NAT that takes another public port for each remote " + per
-		if r.Delta != 0 {
-			return fmt.Sprintf("%s, %+d from the last", what, r.Delta), reachesPredicted, true
-		}
-		return what + ", at random", reachesLax, true
-	}
-	return "not enough is known: the server needs a second address and a second port to tell", "", false
-}
-
-// inward is whom a host reaches whose public port is known to its peers.
-func (r *Report) inward() (peers string, limited bool) {
-	switch r.Filtering {
-	case Open, EIF:
-		return reachesAll, false
-	case ADF:
-		return reachesADF, false
-	}
-	return reachesKey, true
 }
 
 func addresses(as []netip.Addr) string {
@@ -141,11 +90,34 @@ func addresses(as []netip.Addr) string {
 	return strings.Join(s, " ")
 }
 
-func delta(d int) string {
-	if d == 0 {
+// known is a value where there is one.
+func known(is bool, format string, v any) string {
+	if !is {
 		return Unknown.String()
 	}
-	return fmt.Sprintf("%+d", d)
+	return fmt.Sprintf(format, v)
+}
+
+func number(n int) string { return known(n > 0, "%d", n) }
+
+func delta(d int) string { return known(d != 0, "%+d", d) }
+
+func drift(r *Report) string {
+	return known(r.Ports.Assignment == Sequential, "%.1f/s", r.Ports.Drift)
+}
+
+func portRange(p Ports) string {
+	if p.Hi == 0 {
+		return Unknown.String()
+	}
+	return fmt.Sprintf("%d-%d", p.Lo, p.Hi)
+}
+
+func pooling(p Ports) string {
+	if p.Pool < 2 {
+		return p.Pooling.String()
+	}
+	return fmt.Sprintf("%v of %d", p.Pooling, p.Pool)
 }
 
 func reply(r Reply, ms int) string {

@@ -2,6 +2,7 @@ package sock
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -33,4 +34,18 @@ func FuzzParseSYN(f *testing.F) {
 	f.Add(v6)
 	f.Add([]byte{0x4f, 19: 0})
 	f.Fuzz(func(t *testing.T, b []byte) { parseSYN(b) })
+}
+
+func TestParseRoutes(t *testing.T) {
+	head := "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\n"
+	for in, want := range map[string]netip.Addr{
+		head + "eth0\t00000000\t0101A8C0\t0003\t0\t0\t100\t00000000\n":                                                      netip.MustParseAddr("192.168.1.1"),
+		head + "eth0\t0001A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\neth0\t00000000\t0101A8C0\t0003\t0\t0\t100\t00000000\n": netip.MustParseAddr("192.168.1.1"),
+		head + "tun0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\n":                                                        {}, // a device, not a router
+		head + "eth0\t00000000\tzz\t0003\t0\t0\t100\t00000000\n":                                                            {},
+		"": {},
+	} {
+		require.Equal(t, want, parseRoutes(strings.NewReader(in)))
+	}
+	ours.Gateway() // whatever it is
 }
