@@ -139,8 +139,33 @@ func (r *Race) pursue(ctx context.Context, t *Try, x target, p *sock.Pending, er
 		if n == patience || !again(err) || !r.sleep(retryMin+rand.N(retryMax-retryMin)) {
 			return
 		}
+		if t.Prime > 0 {
+			r.prime(ctx, t, x)
+		}
 		p, err = r.start(t, x)
 	}
+}
+
+// primed is how long a hole that a primer opened waits for the other end's SYN
+// before ours goes out, which may be answered with the RST that closes it.
+const primed = 100 * time.Millisecond
+
+// prime opens our own NAT with a SYN that does not reach the other's. What
+// comes in through the hole finds the port's listener: the socket itself dies
+// of the ICMP error that its SYN meets on the way, on Linux, or is given up.
+func (r *Race) prime(ctx context.Context, t *Try, x target) {
+	p, err := r.cfg.Port.net.Start(x.local, x.remote, t.Prime)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, primed)
+	defer cancel()
+	r.note(t, func() { t.SYNs++ })
+	if c, err := p.Wait(ctx); err == nil {
+		sock.Abort(c) // met by the other end's SYN, with a time to live that serves nobody
+		return
+	}
+	<-ctx.Done()
 }
 
 // connected waits for a socket to connect and its other end to prove itself.

@@ -35,6 +35,7 @@ type Attempt struct {
 	Start  time.Duration // after the moment both ends were told
 	Ports  []uint16      // of To's address, instead of its own port, in the order of their SYNs
 	Fresh  int           // connect so many times, each from a local port of its own
+	Prime  int           // before it is tried again: a SYN with this time to live, which opens only our own NAT
 }
 
 const (
@@ -107,11 +108,22 @@ func (m Meeting) Plan() []Attempt {
 		case public(mine.Candidates):
 			a.Method = Reversed
 		default:
-			a.Method, a.Start = SimOpen, lead
+			a.Method, a.Start, a.Prime = SimOpen, lead, m.primer()
 		}
 		plan = append(plan, a)
 	}
 	return append(plan, m.hard(lead)...)
+}
+
+// primer is the time to live of SYNs that open our NAT and die before they
+// reach the other's, which answers those that come too early and so closes
+// what they opened. 0: of no use, or not known.
+func (m Meeting) primer() int {
+	r := m.Mine.Report
+	if r == nil || !answersRST(m.Theirs.Report) || r.OnICMP == probe.Closes {
+		return 0
+	}
+	return r.Path.TTL
 }
 
 // answersRST reports whether a SYN that comes too early is answered.

@@ -63,6 +63,16 @@ func TestPlan(t *testing.T) {
 		theirs: Side{Candidates: []Candidate{server("203.0.113.9:50000")}, Report: rst},
 		want:   []Attempt{{To: netip.MustParseAddrPort("203.0.113.9:50000"), Method: SimOpen, Start: 0}},
 	}, {
+		name:   "their NAT answers RST, and we know how far ours is: open only ours before trying again",
+		mine:   Side{Candidates: natted, Report: &probe.Report{Path: probe.Path{TTL: 3}}},
+		theirs: Side{Candidates: []Candidate{server("203.0.113.9:50000")}, Report: rst},
+		want:   []Attempt{{To: netip.MustParseAddrPort("203.0.113.9:50000"), Method: SimOpen, Start: rstLead, Prime: 3}},
+	}, {
+		name:   "but not if our NAT closes on the ICMP error that follows",
+		mine:   Side{Candidates: natted, Report: &probe.Report{OnICMP: probe.Closes, Path: probe.Path{TTL: 3}}},
+		theirs: Side{Candidates: []Candidate{server("203.0.113.9:50000")}, Report: rst},
+		want:   []Attempt{{To: netip.MustParseAddrPort("203.0.113.9:50000"), Method: SimOpen, Start: rstLead}},
+	}, {
 		name:   "IPv6 on both ends beside IPv4",
 		mine:   Side{Candidates: append([]Candidate{host("[2001:db8:1::1]:40000")}, natted...)},
 		theirs: Side{Candidates: []Candidate{server("203.0.113.9:50000"), host("[2001:db8:2::1]:50000")}},
