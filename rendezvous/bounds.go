@@ -56,6 +56,20 @@ func (b *bounds) label(id string) *bounds {
 	return b
 }
 
+// words checks a label that may be left out and may have parts.
+func (b *bounds) words(v string) *bounds {
+	if len(v) > MaxLabel {
+		b.fail("a label of %d bytes, at most %d are allowed", len(v), MaxLabel)
+	}
+	for _, c := range []byte(v) {
+		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '/') {
+			b.fail("a label with something other than a-z, 0-9, hyphens and slashes")
+			break
+		}
+	}
+	return b
+}
+
 func (b *bounds) span(d time.Duration) *bounds {
 	if d < 0 {
 		b.fail("a negative duration")
@@ -80,7 +94,7 @@ func (m *Welcome) check() error {
 }
 
 func (m *Info) check() error {
-	return (&bounds{}).blob("report", m.Report, MaxBlob).blob("candidates", m.Candidates, MaxBlob).err
+	return (&bounds{}).blob("report", m.Report, MaxBlob).blob("candidates", m.Candidates, MaxBlob).words(m.Kind).err
 }
 
 // The name in a register is judged by the directory, which answers that one
@@ -97,12 +111,12 @@ func (m *Presence) check() error {
 
 func (m *DialRequest) check() error {
 	return (&bounds{}).dial(m.DialID).text(m.Peer).blob("noise", m.Noise, MaxNoise).
-		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).err
+		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Kind).err
 }
 
 func (m *Ringing) check() error {
 	return (&bounds{}).dial(m.DialID).key(m.Key).
-		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).err
+		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).err
 }
 
 func (m *Offer) check() error {
@@ -114,12 +128,12 @@ func (m *Offer) check() error {
 		b.label(id)
 	}
 	return b.dial(m.DialID).key(m.From).label(m.To).blob("noise", m.Noise, MaxNoise).
-		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).err
+		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).err
 }
 
 func (m *Answer) check() error {
 	return (&bounds{}).dial(m.DialID).text(m.Text).blob("noise", m.Noise, MaxNoise).
-		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).err
+		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).err
 }
 
 func (m *goAhead) check() error { return (&bounds{}).dial(m.DialID).err }

@@ -25,12 +25,15 @@ type dial struct {
 	id       DialID
 	from, to *session
 	ask      bool // the callee was asked before anything was given away
+	nats     nats
+	hint     string // given to both ends; or empty
 
 	// Guarded by the table's mu.
 	timer    *time.Timer // the answer is late, or everybody has had time to report
 	answered bool
 	canceled bool
-	reported [2]bool // by caller, by callee
+	reported [2]bool   // by caller, by callee
+	ends     [2]ending // as reported
 }
 
 // calls are the dials of one session; nil while it has none.
@@ -148,26 +151,27 @@ func (t *dialTable) cancel(id DialID, by *session) *dial {
 	return d
 }
 
-// report records that one end has told the outcome, once.
-func (t *dialTable) report(id DialID, by *session) (d *dial, byCaller bool) {
+// report records that one end has told the outcome, once. When both have, the
+// dial is forgotten, and what is recorded of it changes no more.
+func (t *dialTable) report(m *Outcome, by *session) (d *dial, byCaller, both bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	d = t.all[id]
+	d = t.all[m.DialID]
 	if d == nil || d.from != by && d.to != by {
-		return nil, false
+		return nil, false, false
 	}
 	side := 0
 	if d.to == by {
 		side = 1
 	}
 	if d.reported[side] {
-		return nil, false
+		return nil, false, false
 	}
-	d.reported[side] = true
-	if d.reported[0] && d.reported[1] {
+	d.reported[side], d.ends[side] = true, ending{m.Method, m.OK}
+	if both = d.reported[0] && d.reported[1]; both {
 		t.forget(d)
 	}
-	return d, side == 0
+	return d, side == 0, both
 }
 
 // leave forgets the dials of a session that has ended and returns those whose

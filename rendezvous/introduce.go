@@ -21,12 +21,14 @@ func (s *Server) introduce(from *session, m *DialRequest) error {
 		return errorf(CodeSelf, "%s is this session", m.Peer)
 	}
 	info := to.info.Load()
+	between := natsOf(m.Kind, info.Kind)
+	hint := s.hints.of(between)
 	ringing := &Ringing{DialID: m.DialID, Key: to.key}
-	if !info.Ask {
-		ringing.Candidates, ringing.Report = info.Candidates, info.Report
+	if !info.Ask { // a hint would say something about the callee, too
+		ringing.Candidates, ringing.Report, ringing.Hint = info.Candidates, info.Report, hint
 	}
 	offer := &Offer{DialID: m.DialID, From: from.key, FromIDs: s.directory.ids(from.fingerprint),
-		To: m.Peer, Port: m.Port, Noise: m.Noise, Candidates: m.Candidates, Report: m.Report, Ask: info.Ask}
+		To: m.Peer, Port: m.Port, Noise: m.Noise, Candidates: m.Candidates, Report: m.Report, Ask: info.Ask, Hint: hint}
 
 	// Everything is encoded before anything is sent, so that between the two
 	// lies only the time to append to a queue: both ends fire on receipt, and
@@ -43,7 +45,7 @@ func (s *Server) introduce(from *session, m *DialRequest) error {
 	if !to.link.hasRoom(len(toCallee)) {
 		return errorf(CodeBusy, "the peer has too much to read")
 	}
-	d := &dial{id: m.DialID, from: from, to: to, ask: info.Ask}
+	d := &dial{id: m.DialID, from: from, to: to, ask: info.Ask, nats: between, hint: hint}
 	if err := s.dials.add(d, span(s.Patience, defaultPatience), s.unanswered); err != nil {
 		return err
 	}
@@ -69,6 +71,10 @@ func (s *Server) answer(by *session, m *Answer) {
 	if d == nil {
 		return // too late: a Cancel is on its way to by
 	}
+	m.Hint = ""
+	if d.ask && m.Code == CodeNone {
+		m.Hint = d.hint
+	}
 	toCaller, err := encode(m)
 	if err != nil {
 		return // it was decoded with the same bounds
@@ -86,9 +92,12 @@ func (s *Server) answer(by *session, m *Answer) {
 }
 
 func (s *Server) outcome(by *session, m *Outcome) {
-	d, byCaller := s.dials.report(m.DialID, by)
+	d, byCaller, both := s.dials.report(m, by)
 	if d == nil {
 		return
+	}
+	if both {
+		s.hints.learn(d, s.now())
 	}
 	if byCaller {
 		s.tally.add(m.Method, m.OK)

@@ -18,7 +18,8 @@ type kind uint8
 //	2 dial id      8 report       14 highest        20 since, Unix s
 //	3 id           9 code         15 version        21 ok
 //	4 key         10 text, agent  16 observed       22 method
-//	5 port        11 ask          17 keepalive, ns
+//	5 port        11 ask          17 keepalive, ns  23 kind of NAT
+//	                                                24 hint
 //
 // A field left out is zero.
 type message interface {
@@ -79,6 +80,10 @@ type Info struct {
 	// Ask keeps both from callers, and from lookups, until the node has
 	// accepted their dial. Its answer then brings them.
 	Ask bool `cbor:"11,keyasint,omitzero"`
+	// Kind labels what is in front of the node, so that what worked for others
+	// of its kind can be hinted at; at most MaxLabel of a-z, 0-9, hyphen and
+	// slash. It is told to nobody. Empty: not known.
+	Kind string `cbor:"23,keyasint,omitzero"`
 }
 
 // register asks for a name; an empty one for nothing but the fingerprint.
@@ -144,16 +149,23 @@ type DialRequest struct {
 	Noise      []byte `cbor:"6,keyasint,omitzero"` // the first handshake message, opaque, at most MaxNoise
 	Candidates []byte `cbor:"7,keyasint,omitzero"`
 	Report     []byte `cbor:"8,keyasint,omitzero"`
+	Kind       string `cbor:"23,keyasint,omitzero"` // as in Info
 }
 
 // Ringing tells the caller who the peer is and where it may be, at the moment
 // at which the peer is told the same of the caller. If the peer wants to be
 // asked first, it holds only the key.
+//
+// Hint says what worked between ends of these two kinds: one method, or two
+// with a slash between where each end named its own. Both ends of a dial get
+// the same. It is what others said, so it may be wrong: good enough for the
+// order in which things are tried, and for nothing else.
 type Ringing struct {
 	DialID     DialID            `cbor:"2,keyasint"`
 	Key        ed25519.PublicKey `cbor:"4,keyasint"`
 	Candidates []byte            `cbor:"7,keyasint,omitzero"`
 	Report     []byte            `cbor:"8,keyasint,omitzero"`
+	Hint       string            `cbor:"24,keyasint,omitzero"`
 }
 
 // Answer is the called peer's word on a dial, and the last that the server
@@ -165,6 +177,7 @@ type Answer struct {
 	Noise      []byte `cbor:"6,keyasint,omitzero"` // the second handshake message
 	Candidates []byte `cbor:"7,keyasint,omitzero"` // fresher than those in Ringing
 	Report     []byte `cbor:"8,keyasint,omitzero"`
+	Hint       string `cbor:"24,keyasint,omitzero"` // the server sets it, if it had to keep it from Ringing
 }
 
 // Err returns nil for an answer that accepts, else an *Error with its Code.
@@ -187,7 +200,7 @@ type cancel struct {
 	Code   Code   `cbor:"9,keyasint,omitzero"` // why, from the server
 }
 
-// Outcome is what became of a dial, for the server's statistics.
+// Outcome is what became of a dial, for the server's statistics and hints.
 type Outcome struct {
 	DialID  DialID        `cbor:"2,keyasint"` // Conclude sets it
 	OK      bool          `cbor:"21,keyasint,omitzero"`

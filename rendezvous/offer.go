@@ -26,7 +26,8 @@ type Offer struct {
 	Report     []byte            `cbor:"8,keyasint,omitzero"`
 	// Ask says that the caller has been told nothing about us: an Answer that
 	// accepts brings our candidates, and Go says when it reaches the caller.
-	Ask bool `cbor:"11,keyasint,omitzero"`
+	Ask  bool   `cbor:"11,keyasint,omitzero"`
+	Hint string `cbor:"24,keyasint,omitzero"` // see Ringing
 
 	// Go is closed when it is time to fire: at once, or with Ask when the
 	// server has passed our answer on.

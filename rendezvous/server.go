@@ -36,7 +36,7 @@ type Server struct {
 	// end. It is called from the session's goroutine and must not block.
 	OnOutcome func(Verdict)
 
-	Now func() time.Time // for the hold time; nil: time.Now
+	Now func() time.Time // for the hold time and the hours of hints; nil: time.Now
 
 	start     sync.Once
 	sessions  atomic.Int64
@@ -44,6 +44,7 @@ type Server struct {
 	directory directory
 	dials     dialTable
 	tally     tally
+	hints     hints
 }
 
 // A Verdict is one end's report of a dial between two keys.
@@ -244,3 +245,6 @@ func (s *Server) Sessions() int { return int(s.sessions.Load()) }
 
 // Outcomes returns how the dials of this server ended, as their callers say.
 func (s *Server) Outcomes() []OutcomeCount { return s.tally.counts() }
+
+// Hints returns what this server has learnt, in alphabetical order.
+func (s *Server) Hints() []Hint { return s.hints.list() }

@@ -38,6 +38,7 @@ const (
 	MaxBlob  = 4 << 10 // candidates, and report: some hundred addresses each
 	MaxNoise = 1 << 10 // a handshake message: keys, a signature, two tags
 	MaxText  = 256     // any text meant for people
+	MaxLabel = 64      // a kind of NAT, or a hint
 	MaxIDs   = 32      // names of the caller in an Offer
 )
 

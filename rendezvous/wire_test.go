@@ -30,17 +30,17 @@ func vectors() []message {
 	return []message{
 		&hello{Min: 1, Max: 3, Agent: "stunt/0.1"},
 		&Welcome{Version: 1, Observed: netip.MustParseAddrPort("192.0.2.7:40000"), Keepalive: 25 * time.Second, Agent: "stuntd/0.1"},
-		&Info{Report: report, Candidates: candidates, Ask: true},
+		&Info{Report: report, Candidates: candidates, Ask: true, Kind: "eim/preserving/apdf/silence"},
 		&register{Ref: 1, ID: "alice"},
 		&registered{Ref: 1, ID: "alice"},
 		&deregister{Ref: 2, ID: "alice"},
 		&deregistered{Ref: 2},
 		&lookup{Ref: 3, ID: "bob"},
 		&Presence{Ref: 3, ID: "bob", Key: key, Since: time.Unix(1700000000, 0), Report: report},
-		&DialRequest{DialID: id, Peer: "bob", Port: 443, Noise: noise, Candidates: candidates, Report: report},
-		&Ringing{DialID: id, Key: key, Candidates: candidates, Report: report},
-		&Offer{DialID: id, From: key, FromIDs: []string{"alice", "al"}, To: "bob", Port: 443, Noise: noise, Candidates: candidates, Report: report, Ask: true},
-		&Answer{DialID: id, Code: CodePortClosed, Text: "no", Noise: noise, Candidates: candidates, Report: report},
+		&DialRequest{DialID: id, Peer: "bob", Port: 443, Noise: noise, Candidates: candidates, Report: report, Kind: "apdm/random/apdf/rst"},
+		&Ringing{DialID: id, Key: key, Candidates: candidates, Report: report, Hint: "direct"},
+		&Offer{DialID: id, From: key, FromIDs: []string{"alice", "al"}, To: "bob", Port: 443, Noise: noise, Candidates: candidates, Report: report, Ask: true, Hint: "direct/reversed"},
+		&Answer{DialID: id, Code: CodePortClosed, Text: "no", Noise: noise, Candidates: candidates, Report: report, Hint: "direct"},
 		&goAhead{DialID: id},
 		&cancel{DialID: id, Code: CodeCanceled},
 		&Outcome{DialID: id, OK: true, Method: "direct", Elapsed: 120 * time.Millisecond, Text: "x"},
@@ -113,7 +113,7 @@ func TestFieldNumbers(t *testing.T) {
 
 // The largest of everything that a client may send becomes an Offer that fits.
 func TestLargestMessagesFit(t *testing.T) {
-	label := strings.Repeat("x", 63)
+	label, words := strings.Repeat("x", 63), strings.Repeat("x", MaxLabel)
 	key := make(ed25519.PublicKey, ed25519.PublicKeySize)
 	blob, noise, text := make([]byte, MaxBlob), make([]byte, MaxNoise), strings.Repeat("t", MaxText)
 	var ids []string
@@ -121,8 +121,8 @@ func TestLargestMessagesFit(t *testing.T) {
 		ids = append(ids, label)
 	}
 	for _, m := range []message{
-		&Offer{DialID: DialID{1}, From: key, FromIDs: ids, To: label, Port: 65535, Noise: noise, Candidates: blob, Report: blob, Ask: true},
-		&Answer{DialID: DialID{1}, Code: 65535, Text: text, Noise: noise, Candidates: blob, Report: blob},
+		&Offer{DialID: DialID{1}, From: key, FromIDs: ids, To: label, Port: 65535, Noise: noise, Candidates: blob, Report: blob, Ask: true, Hint: words},
+		&Answer{DialID: DialID{1}, Code: 65535, Text: text, Noise: noise, Candidates: blob, Report: blob, Hint: words},
 	} {
 		_, err := encode(m)
 		require.NoError(t, err)
@@ -135,10 +135,11 @@ func TestBounds(t *testing.T) {
 	for _, m := range []message{
 		&hello{Min: 2, Max: 1}, &hello{Agent: long}, &hello{Agent: "a\nb"},
 		&Welcome{}, &Welcome{Observed: netip.MustParseAddrPort("192.0.2.1:1"), Keepalive: -1},
-		&Info{Report: blob}, &Info{Candidates: blob},
+		&Info{Report: blob}, &Info{Candidates: blob}, &Info{Kind: strings.Repeat("x", MaxLabel+1)}, &Info{Kind: "a b"}, &Info{Kind: "A"},
 		&register{ID: long}, &lookup{ID: long}, &deregister{ID: long}, &registered{ID: "A"},
 		&Presence{ID: "bob"}, &Presence{ID: "bob", Key: key[:31]}, &Presence{ID: "b b", Key: key}, &Presence{Key: key, Report: blob},
 		&DialRequest{}, &DialRequest{DialID: id, Peer: long}, &DialRequest{DialID: id, Noise: make([]byte, MaxNoise+1)},
+		&DialRequest{DialID: id, Kind: "é"}, &Ringing{DialID: id, Key: key, Hint: "a\n"}, &Offer{DialID: id, From: key, Hint: "_"}, &Answer{DialID: id, Hint: " "},
 		&Ringing{DialID: id}, &Ringing{Key: key}, &Ringing{DialID: id, Key: key, Candidates: blob},
 		&Offer{DialID: id}, &Offer{From: key}, &Offer{DialID: id, From: key, FromIDs: make([]string, MaxIDs+1)},
 		&Offer{DialID: id, From: key, FromIDs: []string{"A"}}, &Offer{DialID: id, From: key, Report: blob},

@@ -1,0 +1,215 @@
+package rendezvous
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Bounds of what a server learns, and of what anybody can teach it.
+const (
+	maxPairs = 1024 // pairs of kinds; there are some hundred that are seen in practice
+	maxWays  = 8    // of each pair
+
+	// memoryLength is how many outcomes of a pair are remembered, in effect: the
+	// table has turned after about two thirds as many that say something else.
+	memoryLength = 32
+	// convincing is how much more often a way must have worked than failed to be
+	// hinted at: two times of late. One may have been chance.
+	convincing = 1.5
+
+	// maxLessons is how many outcomes an hour one source is heard with. Whoever
+	// is behind one address is behind one NAT, so this is a NAT's voice.
+	maxLessons = 60
+	maxSources = 4096 // heard within one hour; no others are after that
+)
+
+// A Hint is what a server has learnt about dials between two kinds of NAT.
+type Hint struct {
+	Kinds  [2]string // of the two ends, in alphabetical order
+	Method string    // one, or two with a slash between where each end named its own
+	// Worked and Failed count dials, old ones for less and less; a dial counts
+	// as failed for the method that its ends were hinted at.
+	Worked, Failed float64
+}
+
+// nats are two kinds of NAT, whoever dials. In the zero value one of them is
+// not known, and nothing is learnt.
+type nats [2]string
+
+func natsOf(a, b string) nats {
+	if a == "" || b == "" {
+		return nats{}
+	}
+	return nats{min(a, b), max(a, b)}
+}
+
+// hints is a table from pairs to the ways in which they met, made of what both
+// ends of a dial report. It is offered as a first guess, so a wrong entry costs
+// order only.
+type hints struct {
+	mu    sync.Mutex // guards following
+	pairs map[nats]*experience
+	uses  uint64               // numbers the uses of experiences
+	hour  time.Time            // in which heard counts
+	heard map[netip.Prefix]int // lessons of a source
+}
+
+type experience struct {
+	used uint64 // the last use; the least is forgotten first
+	ways map[string]*way
+}
+
+type way struct{ worked, failed float64 }
+
+func (w *way) weight() float64 { return w.worked - w.failed }
+
+// of returns what has worked for a pair, or nothing.
+func (h *hints) of(p nats) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.pairs[p]
+	if e == nil {
+		return ""
+	}
+	h.use(e)
+	var best string
+	most := convincing
+	for name, w := range e.ways {
+		if v := w.weight(); v > most || v == most && name < best {
+			best, most = name, v
+		}
+	}
+	return best
+}
+
+func (h *hints) use(e *experience) {
+	h.uses++
+	e.used = h.uses
+}
+
+// learn takes in a dial of which both ends have reported. They must agree on
+// whether there is a path. What they call it may differ, because each end knows
+// its own SYNs only: one guessed the port that the other simply connected from.
+// So both names are kept, and a client goes by the costlier: an end that lies
+// on its own can't make a dial look cheaper than the other says.
+func (h *hints) learn(d *dial, now time.Time) {
+	if d.nats == (nats{}) || d.ends[0].ok != d.ends[1].ok {
+		return
+	}
+	worked, name := d.ends[0].ok, d.hint
+	if worked {
+		name = wayOf(d.ends[0].method, d.ends[1].method)
+	}
+	if name == "" || !worked && d.canceled { // a caller that is impatient proves nothing
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.hear(now, sourceOf(d.from.observed.Addr()), sourceOf(d.to.observed.Addr())) {
+		return
+	}
+	e := h.experience(d.nats, worked)
+	if e == nil {
+		return // forgotten since the hint was given
+	}
+	for _, w := range e.ways {
+		w.worked -= w.worked / memoryLength
+		w.failed -= w.failed / memoryLength
+	}
+	switch w := e.way(name, worked); {
+	case w == nil:
+	case worked:
+		w.worked++
+	default:
+		w.failed++
+	}
+}
+
+// wayOf joins what the two ends call the way in which they met; nothing if one
+// of them did not say, or if it is too long for a hint.
+func wayOf(a, b string) string {
+	way := min(a, b) + "/" + max(a, b)
+	switch {
+	case a == "" || b == "":
+		return ""
+	case a == b:
+		return a
+	case len(way) > MaxLabel:
+		return ""
+	}
+	return way
+}
+
+// hear reports whether one more lesson of these sources counts. Caller holds mu.
+func (h *hints) hear(now time.Time, a, b netip.Prefix) bool {
+	if hour := now.Truncate(time.Hour); h.heard == nil || !hour.Equal(h.hour) {
+		h.hour, h.heard = hour, make(map[netip.Prefix]int)
+	}
+	if h.heard[a] >= maxLessons || h.heard[b] >= maxLessons || len(h.heard) > maxSources-2 {
+		return false
+	}
+	if h.heard[a]++; a != b {
+		h.heard[b]++
+	}
+	return true
+}
+
+// experience returns that of a pair; a new one, if there is none and it is
+// wanted, takes the place of the one not used for longest. Caller holds mu.
+func (h *hints) experience(p nats, wanted bool) *experience {
+	e := h.pairs[p]
+	if e == nil {
+		if !wanted {
+			return nil
+		}
+		if h.pairs == nil {
+			h.pairs = make(map[nats]*experience)
+		}
+		if len(h.pairs) >= maxPairs {
+			delete(h.pairs, least(h.pairs, func(a, b *experience) int { return cmp.Compare(a.used, b.used) }))
+		}
+		e = &experience{ways: make(map[string]*way)}
+		h.pairs[p] = e
+	}
+	h.use(e)
+	return e
+}
+
+// way returns that of a name, in the same manner; the one that weighs least
+// makes room.
+func (e *experience) way(name string, wanted bool) *way {
+	w := e.ways[name]
+	if w == nil && wanted {
+		if len(e.ways) >= maxWays {
+			delete(e.ways, least(e.ways, func(a, b *way) int { return cmp.Compare(a.weight(), b.weight()) }))
+		}
+		w = &way{}
+		e.ways[name] = w
+	}
+	return w
+}
+
+// least returns the key of the least value of a map that is not empty. It is a
+// walk over all: rare, and over a thousand at most.
+func least[K comparable, V any](m map[K]V, compare func(a, b V) int) K {
+	return slices.MinFunc(slices.Collect(maps.Keys(m)), func(a, b K) int { return compare(m[a], m[b]) })
+}
+
+func (h *hints) list() []Hint {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []Hint
+	for p, e := range h.pairs {
+		for name, w := range e.ways {
+			all = append(all, Hint{p, name, w.worked, w.failed})
+		}
+	}
+	slices.SortFunc(all, func(a, b Hint) int {
+		return cmp.Or(cmp.Compare(a.Kinds[0], b.Kinds[0]), cmp.Compare(a.Kinds[1], b.Kinds[1]), cmp.Compare(a.Method, b.Method))
+	})
+	return all
+}
