@@ -263,13 +263,12 @@ func (x *half) answer(ctx context.Context) (Reply, error) {
 	}
 }
 
-// ask is the query, with as much patience as we have.
+// ask is the query, with patience for one round trip and a slow machine: it is
+// blocked or it is not, and a peer's path is no longer.
 func (x *half) ask() ask {
 	q := x.query
-	q.patience = holeTimeout
-	if !x.sent.IsZero() {
-		q.patience = max(holeTimeout-time.Since(x.sent), 100*time.Millisecond)
-	}
+	rtt := x.p.known().rtt
+	q.patience = rtt + rtt/2 + 200*time.Millisecond
 	return q
 }
 

@@ -26,7 +26,7 @@ func (p *prober) probeHoles(ctx context.Context) {
 	}
 	p.walkPath(ctx)
 	hops := p.known().hops
-	p.dig(ctx, 0, append(holeTTLs(hops), 0))
+	p.dig(ctx, 0, append(holeTTLs(hops), 0, 0)) // a lost packet must not pass for a hole that was closed
 	f = p.known()
 	switch {
 	case f.opens():

@@ -160,7 +160,7 @@ func (p *prober) knock(ctx context.Context, d *door, s *stream, q ask) knock {
 // ago; if none has, a peer's SYN would meet silence for so long, too.
 func (p *prober) policy(ctx context.Context) {
 	f := p.known()
-	patience := f.rtt + f.rtt/2 + 40*time.Millisecond // for a busy server, and a path that varies
+	patience := f.rtt + f.rtt/4 + 30*time.Millisecond // for a busy server, and a path that varies
 	enough := time.NewTimer(patience)
 	defer enough.Stop()
 	for range cap(p.knocked) {

@@ -209,8 +209,10 @@ func (p *prober) run(ctx context.Context) (facts, error) {
 	p.tell(p.known())
 	tests.Go(func() { p.policy(ctx) })
 
-	main.again(ctx)
+	var sampling sync.WaitGroup
+	sampling.Go(func() { main.again(ctx) })
 	p.sample(ctx)
+	sampling.Wait()
 	p.note(func(f *facts) { f.sampled = true })
 	p.judge()
 	close(calm)
