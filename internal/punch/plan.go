@@ -54,6 +54,7 @@ type Meeting struct {
 	Prefixes     []netip.Prefix // of this host's interfaces
 	Dialer       bool           // reports whether this end dials
 	ID           [16]byte       // of the dial; decides what is random
+	Hint         Method         // what has worked between ends like these; empty: not known
 }
 
 // Plan maps what is known of both ends to the attempts of this one. It is
@@ -75,7 +76,8 @@ type Meeting struct {
 //
 // lead is rstLead when the other end's NAT answers unsolicited SYNs with RST
 // and ours does not: the end behind such a NAT must fire first, so that its
-// hole is open by the time our SYN comes.
+// hole is open by the time our SYN comes. What [Meeting.hard] adds for other
+// NATs may wait for what the hint says does without.
 func (m Meeting) Plan() []Attempt {
 	mine, theirs := m.Mine, m.Theirs
 	lead := time.Duration(0)
@@ -112,7 +114,7 @@ func (m Meeting) Plan() []Attempt {
 		}
 		plan = append(plan, a)
 	}
-	return append(plan, m.hard(lead)...)
+	return m.hinted(append(plan, m.hard(lead)...))
 }
 
 // primer is the time to live of SYNs that open our NAT and die before they

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/gostunt/stunt/internal/secure"
@@ -45,7 +46,7 @@ func (r *Race) methodOf(remote netip.AddrPort) Method {
 	defer r.mu.Unlock()
 	for _, t := range r.tries {
 		switch {
-		case t.To.Addr() != remote.Addr(), t.To.Port() != remote.Port() && len(t.Ports) == 0:
+		case t.To.Addr() != remote.Addr(), t.To.Port() != remote.Port() && !slices.Contains(t.Ports, remote.Port()):
 			continue
 		case t.Method == Direct:
 			return Reversed
