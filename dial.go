@@ -65,6 +65,7 @@ type dial struct {
 	timing   Timing
 	theirs   *probe.Report     // nil: not told
 	told     ed25519.PublicKey // whom the server knows under the name; nil: it has not said
+	hint     punch.Method      // what has worked between such ends; empty: not known
 	collided bool              // the first try found its pair of ports taken
 }
 
@@ -142,6 +143,7 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 		Noise:      opening(params.Mode, msg1),
 		Candidates: punch.AppendCandidates(nil, mine.Candidates),
 		Report:     encodeReport(mine.Report),
+		Kind:       mine.Report.Kind(),
 	})
 	if err != nil {
 		return nil, fromServer(err)
@@ -168,8 +170,8 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 // each that brings addresses.
 func (d *dial) ring(ctx context.Context, call *rendezvous.Call, race *punch.Race, mine punch.Side, initiator *secure.Initiator) (*secure.Session, error) {
 	rang := func(r rendezvous.Ringing) error {
-		d.told = r.Key
-		d.step(Step{Phase: PhaseRinging})
+		d.told, d.hint = r.Key, punch.ParseHint(r.Hint)
+		d.step(Step{Phase: PhaseRinging, Method: d.hint})
 		return d.fire(race, mine, r.Candidates, r.Report)
 	}
 	for {
@@ -210,7 +212,10 @@ func (d *dial) answered(a rendezvous.Answer, race *punch.Race, mine punch.Side, 
 		return nil, err
 	}
 	d.timing.Keyed = time.Since(d.began)
-	d.step(Step{Phase: PhaseAnswered})
+	if a.Hint != "" { // it was not for us before the peer had answered
+		d.hint = punch.ParseHint(a.Hint)
+	}
+	d.step(Step{Phase: PhaseAnswered, Method: d.hint})
 	if err := d.fire(race, mine, a.Candidates, a.Report); err != nil {
 		return nil, err
 	}
@@ -231,7 +236,7 @@ func (d *dial) fire(race *punch.Race, mine punch.Side, candidates, report []byte
 		d.timing.Told = time.Since(d.began)
 	}
 	prefixes, _ := d.node.ports.net.Prefixes()
-	race.Meet(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: prefixes, Dialer: true, ID: race.ID()})
+	race.Meet(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: prefixes, Dialer: true, ID: race.ID(), Hint: d.hint})
 	return nil
 }
 

@@ -175,8 +175,9 @@ func (in *incoming) race(ctx context.Context, race *punch.Race, mine, theirs pun
 	prefixes, _ := n.ports.net.Prefixes()
 	fire := func() {
 		in.timing.Told = time.Since(in.began)
-		in.step(Step{Phase: PhaseRinging})
-		race.Meet(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: prefixes, ID: o.DialID})
+		hint := punch.ParseHint(o.Hint)
+		in.step(Step{Phase: PhaseRinging, Method: hint})
+		race.Meet(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: prefixes, ID: o.DialID, Hint: hint})
 	}
 	if !o.Ask {
 		fire()

@@ -89,17 +89,21 @@ func firstIPv6(addrs []netip.AddrPort) netip.AddrPort {
 }
 
 // onSession is called for each new session. It tells the server where this
-// node's port is, and has the NAT probed once.
+// node's port is, and has the NAT probed, again where its address is another.
 func (n *Node) onSession(w rendezvous.Welcome) {
 	n.mu.Lock()
 	n.st.public = w.Observed
-	server, probing := n.st.server, n.st.probing
-	n.st.probing = true
+	server := n.st.server
+	// From another address the world may look different.
+	again := !n.st.probing && n.st.probedFrom != w.Observed.Addr()
+	if again {
+		n.st.probing, n.st.probedFrom = true, w.Observed.Addr()
+	}
 	n.mu.Unlock()
 	n.log.Debug("session stands", "phase", "session", "remote", server, "local", w.Observed)
 	n.Config.Trace.session(server, w.Observed)
 	n.update()
-	if !probing {
+	if again {
 		n.wg.Go(n.probe)
 	}
 }
@@ -113,13 +117,16 @@ func (n *Node) probe() {
 	if server.Addr().Is6() { // the server has no IPv4
 		c.Server = netip.AddrPort{}
 	}
-	r, err := probe.Run(n.life, c)
+	r, err := probe.RunCached(n.life, c, probe.CacheConfig{Dir: n.Config.CacheDir, Identity: Fingerprint(n.Key())})
 	if err != nil {
 		n.log.Debug("probe", "phase", "probe", "remote", server, "err", err)
 	} else {
 		n.learn(r)
 	}
-	close(n.st.probed)
+	n.mu.Lock()
+	n.st.probing = false
+	n.mu.Unlock()
+	n.probedOnce.Do(func() { close(n.st.probed) })
 }
 
 func (n *Node) learn(r *probe.Report) {
@@ -135,7 +142,7 @@ func (n *Node) update() {
 	n.mu.Lock()
 	public, report := n.st.public, n.st.report
 	n.mu.Unlock()
-	info := rendezvous.Info{Report: encodeReport(report), Ask: n.Config.Allow != nil || n.counted()}
+	info := rendezvous.Info{Report: encodeReport(report), Kind: report.Kind(), Ask: n.Config.Allow != nil || n.counted()}
 	if port, err := n.ports.sessionPort(n.life); err == nil {
 		info.Candidates = punch.AppendCandidates(nil, (&slot{port: port, public: public}).candidates())
 	}

@@ -27,7 +27,7 @@ type Step struct {
 	At     time.Duration
 	Phase  Phase
 	Remote netip.AddrPort // of an attempt; else invalid
-	Method Method         // of an attempt; else empty
+	Method Method         // of an attempt; of Ringing and Answered what has worked between such NATs before; else empty
 	Err    error          // of Failed
 }
 
