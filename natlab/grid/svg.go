@@ -66,9 +66,9 @@ func (r *Result) class() string {
 // numbers are the successes and the median time in round trips.
 func (g *Grid) WriteSVG(w io.Writer) error {
 	n := len(g.Config.Sides)
-	width := max(svgLeft+n*(svgCellW+svgGap)+svgRight, 700)
+	width := max(svgLeft+n*(svgCellW+svgGap)+svgRight, 790)
 	below := svgTop + n*(svgCellH+svgGap)
-	height := below + svgLine*(len(g.Shared)+3)
+	height := below + svgLine*(len(g.Shared)+4)
 
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img">`+"\n", width, height, width, height)
@@ -84,7 +84,8 @@ func (g *Grid) WriteSVG(w io.Writer) error {
 		fmt.Fprintf(&b, `<text x="%d" y="%d">%s: %s, %s round trips</text>`+"\n", 8+svgCellW+8, y+13, text(r.Case.Name), r.method(), r.trips())
 	}
 	svgLegend(&b, below+svgLine*len(g.Shared)+svgLine)
-	fmt.Fprintf(&b, `<text class="axis" x="8" y="%d">%s. In a cell: worked, median round trips.</text>`+"\n</svg>\n", height-8, text(g.conditions()))
+	fmt.Fprintf(&b, `<text class="axis" x="8" y="%d">In a cell: how many dials worked; their median time in round trips.</text>`, height-8-svgLine)
+	fmt.Fprintf(&b, `<text class="axis" x="8" y="%d">%s</text>`+"\n</svg>\n", height-8, text(g.conditions()))
 	_, err := w.Write(b.Bytes())
 	return err
 }
