@@ -51,6 +51,11 @@ type Config struct {
 	// ask for them. 0: 4. Negative: none.
 	Warm int
 
+	// CacheDir is a folder in which what was found out about the NAT is kept for
+	// the next run on the same network, where a short test confirms it. Empty:
+	// nothing is kept.
+	CacheDir string
+
 	// Window is how long a dial tries to punch, once both ends were told. 0: 5 s,
 	// which covers the second retransmission of a lost SYN.
 	Window time.Duration

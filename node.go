@@ -42,20 +42,23 @@ type Node struct {
 	offers *semaphore.Weighted
 	wg     sync.WaitGroup
 
+	probedOnce sync.Once // closes st.probed
+
 	mu sync.Mutex // guards following
 	st state
 }
 
 // state is what changes in a node's life.
 type state struct {
-	closed    bool
-	listeners map[uint16]*Listener
-	server    netip.AddrPort // that the session is with
-	server6   netip.AddrPort // the same over IPv6, if it has such an address
-	public    netip.AddrPort // of the session's port, as the server sees it
-	report    *probe.Report  // nil: nothing known yet
-	probed    chan struct{}  // closed when report is all that will be known for now
-	probing   bool
+	closed     bool
+	listeners  map[uint16]*Listener
+	server     netip.AddrPort // that the session is with
+	server6    netip.AddrPort // the same over IPv6, if it has such an address
+	public     netip.AddrPort // of the session's port, as the server sees it
+	report     *probe.Report  // nil: nothing known yet
+	probed     chan struct{}  // closed when the first probe is over
+	probing    bool
+	probedFrom netip.Addr // our address at the last probe
 }
 
 func (n *Node) start() error {

@@ -117,9 +117,10 @@ func (n *nodeFlags) config(f *flags) (stunt.Config, error) {
 		level = slog.LevelDebug
 	}
 	c := stunt.Config{
-		Server: n.server,
-		Key:    key,
-		Logger: slog.New(slog.NewTextHandler(f.env.err, &slog.HandlerOptions{Level: level})),
+		CacheDir: cacheDir(),
+		Server:   n.server,
+		Key:      key,
+		Logger:   slog.New(slog.NewTextHandler(f.env.err, &slog.HandlerOptions{Level: level})),
 	}
 	if n.raw {
 		c.Security = stunt.Raw
@@ -154,6 +155,15 @@ func checkHostPort(s string) error {
 	}
 	_, err = net.LookupPort("tcp", port)
 	return err
+}
+
+// cacheDir is where this user's programs keep what can be found out again.
+func cacheDir() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "" // then nothing is kept
+	}
+	return filepath.Join(dir, "stunt")
 }
 
 // keyPath is the file of this machine's identity.

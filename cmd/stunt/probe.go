@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/gostunt/stunt"
+	"github.com/gostunt/stunt/probe"
 )
 
 // runProbe prints the NAT report: facts, one a line, then a verdict.
@@ -14,6 +17,8 @@ func runProbe(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "probe")
 	nf := f.node()
 	asJSON := f.Bool("json", false, "print the report as JSON")
+	fresh := f.Bool("fresh", false, "measure all again, even where an earlier run has")
+	lifetime := f.Duration("lifetime", 0, "also find out for how long an idle connection keeps its mapping, up to this `time`, which it takes")
 	timeout := f.Duration("timeout", 20*time.Second, "give up after this `time`")
 	if _, err := f.parse(args, 0, 0); err != nil {
 		return err
@@ -22,7 +27,12 @@ func runProbe(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	if *fresh {
+		c.CacheDir = ""
+	}
+	var server atomic.Pointer[netip.AddrPort]
+	c.Trace = &stunt.Trace{Session: func(s, _ netip.AddrPort) { server.Store(&s) }}
+	ctx, cancel := context.WithTimeout(ctx, *timeout+*lifetime)
 	defer cancel()
 	n := &stunt.Node{Config: c}
 	defer n.Close()
@@ -32,6 +42,12 @@ func runProbe(ctx context.Context, e *env, args []string) error {
 	r, err := n.Report(ctx)
 	if err != nil {
 		return err
+	}
+	if *lifetime > 0 {
+		fmt.Fprintf(e.err, "waiting to see for how long an idle connection keeps its mapping: up to %v\n", *lifetime)
+		if r, err = probe.Run(ctx, probe.Config{Server: *server.Load(), Lifetime: *lifetime}); err != nil {
+			return err
+		}
 	}
 	if *asJSON {
 		enc := json.NewEncoder(e.out)
