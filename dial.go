@@ -162,7 +162,7 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 		return nil, noPath(err)
 	}
 	d.timing.Chosen = time.Since(d.began)
-	call.Conclude(rendezvous.Outcome{OK: true, Method: string(p.Method), Elapsed: d.timing.Chosen})
+	call.Conclude(rendezvous.Outcome{OK: true, Method: string(race.Cheapest(p)), Elapsed: d.timing.Chosen})
 	return n.conn(p, Peer{ID: d.addr.ID, Key: session.Peer()}, race, s, d.began, d.timing)
 }
 

@@ -111,7 +111,7 @@ func (in *incoming) accept(ctx context.Context) error {
 		return err
 	}
 	in.timing.Chosen = time.Since(in.began)
-	o.Conclude(rendezvous.Outcome{OK: true, Method: string(p.Method), Elapsed: in.timing.Chosen})
+	o.Conclude(rendezvous.Outcome{OK: true, Method: string(race.Cheapest(p)), Elapsed: in.timing.Chosen})
 	c, err := n.conn(p, in.peer, race, s, in.began, in.timing)
 	if err != nil {
 		return err

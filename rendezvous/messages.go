@@ -204,7 +204,7 @@ type cancel struct {
 type Outcome struct {
 	DialID  DialID        `cbor:"2,keyasint"` // Conclude sets it
 	OK      bool          `cbor:"21,keyasint,omitzero"`
-	Method  string        `cbor:"22,keyasint,omitzero"` // the one that won; a label like an ID
+	Method  string        `cbor:"22,keyasint,omitzero"` // the cheapest that connected; a label like an ID
 	Elapsed time.Duration `cbor:"18,keyasint,omitzero"` // since the dial began at this end
 	Text    string        `cbor:"10,keyasint,omitzero"` // why not
 }

@@ -40,6 +40,19 @@ func (m Method) fromCaller() Method {
 	return m
 }
 
+// Cheapest returns the method that this end of a dial which came about would
+// have needed: the chosen path's, or a cheaper one that has connected, too. A
+// guess that was sooner by a moment is no reason to guess the next time.
+func (r *Race) Cheapest(p *Path) Method {
+	m := p.Method
+	for _, t := range r.Tries() {
+		if !t.Connected.IsZero() && slices.Index(byCost, t.Method) < slices.Index(byCost, m) {
+			m = t.Method
+		}
+	}
+	return m
+}
+
 // hinted puts guessing off, if the hint is a method that is in the plan too:
 // hundreds of SYNs are not sent where a few have done. The hint comes from
 // strangers, so it does nothing else; and nothing where our SYNs must be out
