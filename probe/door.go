@@ -22,6 +22,7 @@ type door struct {
 
 	mu   sync.Mutex // guards following
 	seen map[token]bool
+	told func() // called for each token; nil: nobody
 }
 
 // listen opens a door at a port, or at another if that one is not to be had.
@@ -66,8 +67,19 @@ func (d *door) welcome(c *net.TCPConn) {
 	if _, err := io.ReadFull(c, t[:]); err == nil {
 		d.mu.Lock()
 		d.seen[t] = true
+		told := d.told
 		d.mu.Unlock()
+		if told != nil {
+			told()
+		}
 	}
+}
+
+// tell has f called for each token from now on.
+func (d *door) tell(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.told = f
 }
 
 // saw reports whether the token came in.

@@ -20,9 +20,11 @@ var (
 )
 
 const (
-	// A kernel repeats a SYN after a second, and the repetition would have the
-	// TTL that a SYN-ACK needs: the test is over before.
-	holeTimeout = 950 * time.Millisecond
+	// A kernel repeats a SYN a second after the first and then not before the
+	// second second. The repetition must not arrive: around it the TTL is that
+	// of the first one, not the one that the SYN-ACK needs.
+	repeatsFrom, repeatsTo = 950 * time.Millisecond, 1250 * time.Millisecond
+	holeTimeout            = 1950 * time.Millisecond
 
 	// Other hosts come in between; a try succeeds in most cases even so.
 	bracketTries = 3
@@ -221,11 +223,17 @@ func (x *half) fire(ctx context.Context) error {
 		return err
 	}
 	x.sent = time.Now()
+	timeout := repeatsFrom
 	if x.ttl > 0 {
-		pending.SetTTL(fullTTL) // for the SYN-ACK; no other SYN leaves in time
+		pending.SetTTL(fullTTL) // for the SYN-ACK
+		timeout = holeTimeout
 	}
-	ctx, x.cancel = context.WithTimeout(ctx, holeTimeout)
+	ctx, x.cancel = context.WithTimeout(ctx, timeout)
 	x.waiting.Go(func() {
+		low := time.AfterFunc(repeatsFrom, func() { pending.SetTTL(max(x.ttl, 1)) })
+		defer low.Stop()
+		high := time.AfterFunc(repeatsTo, func() { pending.SetTTL(fullTTL) })
+		defer high.Stop()
 		conn, err := pending.Wait(ctx)
 		x.ended <- err
 		if err == nil {
@@ -246,21 +254,39 @@ func (x *half) answer(ctx context.Context) (Reply, error) {
 	defer t.Stop()
 	select {
 	case err := <-x.ended:
-		switch sock.Classify(err) {
-		case sock.Refused, sock.Reset:
-			return RST, nil
-		case sock.Unreachable:
-			return ICMP, nil
-		}
-		if err == nil {
-			err = errAccepted
-		}
-		return ReplyUnknown, err
+		return answered(err)
 	case <-t.C:
-		return silent, nil
+		return x.late(silent)
 	case <-ctx.Done():
 		return ReplyUnknown, context.Cause(ctx)
 	}
+}
+
+// late is an answer that has come by now, or else the one that was had.
+func (x *half) late(had Reply) (Reply, error) {
+	select {
+	case err := <-x.ended:
+		if sock.Classify(err) == sock.Timeout { // ours
+			return had, nil
+		}
+		return answered(err)
+	default:
+		return had, nil
+	}
+}
+
+// answered says what the end of our SYN's socket means.
+func answered(err error) (Reply, error) {
+	switch sock.Classify(err) {
+	case sock.Refused, sock.Reset:
+		return RST, nil
+	case sock.Unreachable:
+		return ICMP, nil
+	}
+	if err == nil {
+		err = errAccepted
+	}
+	return ReplyUnknown, err
 }
 
 // ask is the query, with patience for one round trip and a slow machine: it is

@@ -107,6 +107,11 @@ func (p *prober) hole(ctx context.Context, ttl int, lead time.Duration) (h hole,
 		return h, err
 	}
 	h.knock = knock{a.dialled.outcome, a.dialled.after, x.d.saw(a.dialled.token)}
+	if h.answer == Silence && h.knock.blocked() {
+		if h.answer, err = x.late(Silence); err != nil {
+			return h, err
+		}
+	}
 	if h.knock.blocked() && x.moved(ctx) {
 		return h, errMoved
 	}

@@ -39,6 +39,9 @@ func (p *prober) knockAll(ctx context.Context, tests, opened *sync.WaitGroup, ca
 		if i == 0 {
 			first = d
 		}
+		if i < cap(p.knocked) {
+			d.tell(p.visited)
+		}
 		c := call{at: p.reserve(), local: netip.AddrPortFrom(p.from, d.port), server: p.server, first: ask{syn: true}}
 		if p.other.IsValid() {
 			c.then = v.ask
@@ -58,6 +61,8 @@ func (p *prober) knockAll(ctx context.Context, tests, opened *sync.WaitGroup, ca
 		})
 	}
 }
+
+func (p *prober) visited() { p.note(func(f *facts) { f.visits++ }) }
 
 func (p *prober) visits(ctx context.Context, calm <-chan struct{}) []visit {
 	knocking := func(q ask, keep func(f *facts) *knock) visit {
@@ -93,6 +98,7 @@ func (p *prober) freshVisit(ctx context.Context) visit {
 	if err != nil {
 		return visit{run: func(context.Context, *door, *stream) {}}
 	}
+	fresh.tell(p.visited)
 	far := func(other netip.AddrPort) ask {
 		q := ask{change: changePort, port: fresh.port}
 		if p.otherAddress(other) {
@@ -163,7 +169,7 @@ func (p *prober) policy(ctx context.Context) {
 	patience := f.rtt + f.rtt/4 + 30*time.Millisecond // for a busy server, and a path that varies
 	enough := time.NewTimer(patience)
 	defer enough.Stop()
-	for range cap(p.knocked) {
+	for left := cap(p.knocked); left > 0; left-- {
 		select {
 		case <-p.knocked:
 			f := p.known()
@@ -171,7 +177,9 @@ func (p *prober) policy(ctx context.Context) {
 				continue
 			}
 		case <-enough.C:
-			p.note(func(f *facts) { f.silent = patience })
+			if f := p.known(); f.visits-f.knocks.arrived() < left {
+				p.note(func(f *facts) { f.silent = patience })
+			}
 		case <-ctx.Done():
 			return
 		}

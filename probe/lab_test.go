@@ -189,6 +189,23 @@ func TestNestedNATs(t *testing.T) {
 		"the strictest of both")
 }
 
+// A server that is far away makes nothing look otherwise.
+func TestFarServer(t *testing.T) {
+	t.Parallel()
+	lab := natlab.Start(t, natlab.Config{Seed: 7})
+	server, _ := startIn(t, lab)
+	hosts := map[string]*natlab.Host{}
+	for _, name := range []string{"session-delta1", "apdm-rst", "eim-icmp", "no-syn-in", "linux"} {
+		c, _ := nat.Profile(name)
+		far := natlab.Link{Delay: 145 * time.Millisecond, Jitter: 5 * time.Millisecond, Hops: 9}
+		hosts[name] = lab.Host(name+"-host", lab.NAT(name, nil, c, far), natlab.Link{})
+	}
+	for name, r := range probeAll(t, hosts, Config{Server: server, Other: otherOf(server)}) {
+		require.Equal(t, profiles[name], found(r), "%s: %s", name, r.Encode())
+		require.Equal(t, 11, r.Path.Hops)
+	}
+}
+
 // How long an idle connection lives is found if it is asked for.
 func TestLifetime(t *testing.T) {
 	t.Parallel()
@@ -262,7 +279,8 @@ func otherOf(server netip.AddrPort) netip.AddrPort {
 func probeAll(t *testing.T, hosts map[string]*natlab.Host, cfg Config) map[string]*Report {
 	t.Helper()
 	var mu sync.Mutex // guards following
-	reports, early, errs := map[string]*Report{}, map[string]*Report{}, map[string]error{}
+	reports, errs := map[string]*Report{}, map[string]error{}
+	early := map[string][]*Report{}
 
 	var g errgroup.Group
 	g.SetLimit(9)
@@ -270,26 +288,24 @@ func probeAll(t *testing.T, hosts map[string]*natlab.Host, cfg Config) map[strin
 		g.Go(func() error {
 			cfg := cfg
 			cfg.Net = &sock.Net{Open: h.Do}
-			var first *Report
-			cfg.OnMapping = func(r *Report) {
-				if first == nil {
-					first = r
-				}
-			}
+			var told []*Report
+			cfg.OnMapping = func(r *Report) { told = append(told, r) }
 			r, err := Run(t.Context(), cfg)
 			mu.Lock()
 			defer mu.Unlock()
-			reports[name], early[name], errs[name] = r, first, err
+			reports[name], early[name], errs[name] = r, told, err
 			return nil
 		})
 	}
 	g.Wait()
 	for name := range hosts {
 		require.NoError(t, errs[name], name)
-		require.NotNil(t, early[name], name)
+		require.Len(t, early[name], 2, name)
 		if want := reports[name].Mapping; want != SessionDependent { // which takes a second connection
-			require.Equal(t, want, early[name].Mapping, name)
+			require.Equal(t, want, early[name][0].Mapping, name)
 		}
+		// Silence is what nothing is taken for at first, whatever comes late.
+		require.Equal(t, reports[name].Unsolicited, early[name][1].Unsolicited, name)
 	}
 	return reports
 }

@@ -65,7 +65,8 @@ type facts struct {
 	samples  []predict.Sample
 	sampled  bool // and there are no more, as other tests make mappings that are none
 	knocks   knocks
-	silent   time.Duration // no error came for so long, before the knocks were over
+	visits   int           // tokens of knocks that came in
+	silent   time.Duration // nothing came of a knock for so long, before it was over
 	hairpin  Tri
 	hops     int // to the server; 0 unknown
 	walk     []hop

@@ -169,7 +169,7 @@ func (r *Report) fill6(f facts) {
 // unsolicited is what the knocks say, or the silence so far.
 func (f *facts) unsolicited() (Reply, int) {
 	r, ms := f.knocks.unsolicited()
-	if r == ReplyUnknown && f.silent > 0 && f.knocks == (knocks{}) {
+	if r == ReplyUnknown && f.silent > 0 {
 		return Silence, int(f.silent.Milliseconds())
 	}
 	return r, ms
