@@ -17,13 +17,14 @@ var (
 	errMoved       = errors.New("the NAT took another mapping")
 	errUnknownPort = errors.New("the public port cannot be known")
 	errAccepted    = errors.New("somebody accepted a SYN that was to be refused")
+	errTooLate     = errors.New("the SYNs did not leave in time")
 )
 
 const (
 	// A kernel repeats a SYN a second after the first and then not before the
 	// second second. The repetition must not arrive: around it the TTL is that
 	// of the first one, not the one that the SYN-ACK needs.
-	repeatsFrom, repeatsTo = 950 * time.Millisecond, 1250 * time.Millisecond
+	repeatsFrom, repeatsTo = 950 * time.Millisecond, 1150 * time.Millisecond
 	holeTimeout            = 1950 * time.Millisecond
 
 	// Other hosts come in between; a try succeeds in most cases even so.
@@ -159,7 +160,9 @@ func (p *prober) countedHalf(ctx context.Context, ttl int) (*half, error) {
 	err = errors.Join(errs[:]...)
 	if err == nil {
 		a, b := around[0].mapped, around[1].mapped
-		if a.Addr() != b.Addr() || int(int16(b.Port()-a.Port())) != 2*p.model.Delta {
+		sent := x.sent.Sub(p.start)
+		ordered := around[0].at < sent && sent < around[1].at
+		if !ordered || a.Addr() != b.Addr() || int(int16(b.Port()-a.Port())) != 2*p.model.Delta {
 			err = errMoved
 		}
 		x.query.port = a.Port() + uint16(p.model.Delta)
@@ -243,6 +246,19 @@ func (x *half) fire(ctx context.Context) error {
 	return nil
 }
 
+// cross sends the SYN a while after the server was asked, so that it is past
+// the NAT when the server's comes. A busy machine may miss the moment.
+func (x *half) cross(ctx context.Context, after time.Duration) error {
+	asked := time.Now()
+	if err := x.p.sleep(ctx, asked.Add(after).Sub(x.p.start)); err != nil {
+		return err
+	}
+	if time.Since(asked) > after*3/2 {
+		return errTooLate
+	}
+	return x.fire(ctx)
+}
+
 // answer waits for what the SYN gets, as long as that takes.
 func (x *half) answer(ctx context.Context) (Reply, error) {
 	f := x.p.known()
@@ -289,13 +305,19 @@ func answered(err error) (Reply, error) {
 	return ReplyUnknown, err
 }
 
-// ask is the query, with patience for one round trip and a slow machine: it is
-// blocked or it is not, and a peer's path is no longer.
-func (x *half) ask() ask {
-	q := x.query
+// ask asks for the dial back. Its SYN must not come while ours is repeated.
+func (x *half) ask(ctx context.Context) (request, error) {
 	rtt := x.p.known().rtt
-	q.patience = rtt + rtt/2 + 200*time.Millisecond
-	return q
+	if !x.sent.IsZero() && x.ttl > 0 && time.Since(x.sent)+rtt+100*time.Millisecond > repeatsFrom {
+		if err := x.p.sleep(ctx, x.sent.Add(repeatsTo).Sub(x.p.start)); err != nil {
+			return request{}, err
+		}
+	}
+	// One round trip, and time for a slow machine: it is blocked or it is not,
+	// and no peer's path is longer.
+	q := x.query
+	q.patience = rtt + rtt/2 + 300*time.Millisecond
+	return send(x.from, q)
 }
 
 // moved reports whether the SYN may have had another mapping than was thought.

@@ -34,7 +34,7 @@ func (p *prober) probeHoles(ctx context.Context) {
 	case hops > 1:
 		// Either nothing comes in, or every error closes the hole: then a SYN
 		// that comes before the error does.
-		p.dig(ctx, f.rtt/2, []int{hops, hops})
+		p.dig(ctx, f.rtt/2, []int{hops, hops, hops})
 	}
 }
 
@@ -88,15 +88,12 @@ func (p *prober) hole(ctx context.Context, ttl int, lead time.Duration) (h hole,
 			return h, err
 		}
 	}
-	r, err := send(x.from, x.ask())
+	r, err := x.ask(ctx)
 	if err != nil {
 		return h, err
 	}
 	if h.early {
-		if err := p.sleep(ctx, time.Since(p.start)+lead); err != nil {
-			return h, err
-		}
-		if err := x.fire(ctx); err != nil {
+		if err := x.cross(ctx, lead); err != nil {
 			return h, err
 		}
 	}
@@ -107,8 +104,11 @@ func (p *prober) hole(ctx context.Context, ttl int, lead time.Duration) (h hole,
 		return h, err
 	}
 	h.knock = knock{a.dialled.outcome, a.dialled.after, x.d.saw(a.dialled.token)}
-	if h.answer == Silence && h.knock.blocked() {
-		if h.answer, err = x.late(Silence); err != nil {
+	if h.knock.blocked() && (h.early || h.answer == Silence) {
+		if h.answer, err = x.late(Silence); err == nil && h.early && h.answer != Silence {
+			err = errTooLate // the socket was gone when the SYN came, or may have been
+		}
+		if err != nil {
 			return h, err
 		}
 	}
@@ -172,11 +172,18 @@ func (f *facts) effect(of Reply) Effect {
 	return EffectUnknown
 }
 
-// refuses reports whether no SYN is let in, holes or not: an untouched hole was
-// tried, or one before its error came.
+// refuses reports whether no SYN is let in, holes or not. Untouched ones were
+// tried, or several before their errors came.
 func (f *facts) refuses() bool {
-	return !f.opens() && slices.ContainsFunc(f.holes, func(h hole) bool {
-		untouched := h.early || h.answer == Silence
-		return h.knock.blocked() && untouched && (h.ttl == 0 || h.ttl == f.hops)
-	})
+	untouched, early := 0, 0
+	for _, h := range f.holes {
+		switch {
+		case !h.knock.blocked() || h.ttl > 0 && h.ttl != f.hops:
+		case h.early:
+			early++
+		case h.answer == Silence:
+			untouched++
+		}
+	}
+	return !f.opens() && (untouched > 1 || early > 1)
 }

@@ -96,7 +96,7 @@ var profiles = map[string]string{
 }
 
 // And of IPv6, where none is translated and the server has one address.
-var profiles6 = map[string]Filtering{"eim-eif": ADF, "eim-adf": ADF, "eim-open": Open, "no-syn-in": NoSYNIn} // else APDF
+var profiles6 = map[string]Filtering{"eim-eif": ADF, "eim-adf": ADF, "eim-open": Open} // else APDF
 
 func TestProfiles(t *testing.T) {
 	t.Parallel()
@@ -124,7 +124,6 @@ func TestProfiles(t *testing.T) {
 	t.Run("ports", func(t *testing.T) { checkPorts(t, reports) })
 	require.Contains(t, reports["eim-eif"].Ambiguous, "ipv6 filtering EIF or ADF: nothing came from another address")
 	require.Contains(t, reports["linux"].Ambiguous, "ipv6 filtering APDF or no-syn-in: an error came for every SYN that went out, and no SYN came in")
-	require.Empty(t, reports["no-syn-in"].Ambiguous)
 }
 
 // checkPorts holds what the profiles' reports estimate against what is so.
@@ -304,8 +303,8 @@ func probeAll(t *testing.T, hosts map[string]*natlab.Host, cfg Config) map[strin
 		if want := reports[name].Mapping; want != SessionDependent { // which takes a second connection
 			require.Equal(t, want, early[name][0].Mapping, name)
 		}
-		// Silence is what nothing is taken for at first, whatever comes late.
-		require.Equal(t, reports[name].Unsolicited, early[name][1].Unsolicited, name)
+		// Silence is what nothing is taken for at first, even if something comes late.
+		require.Contains(t, []Reply{reports[name].Unsolicited, Silence}, early[name][1].Unsolicited, name)
 	}
 	return reports
 }

@@ -125,6 +125,7 @@ type call struct {
 type stream struct {
 	*net.TCPConn
 	answer
+	at   time.Duration // when the SYN left, since prober.start
 	rtt  time.Duration // of the handshake
 	then request       // if the call had one
 }
@@ -142,7 +143,7 @@ func (p *prober) open(ctx context.Context, c call) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stream{TCPConn: conn, rtt: time.Since(p.start) - at}
+	s := &stream{TCPConn: conn, at: at, rtt: time.Since(p.start) - at}
 	if err := s.greet(ctx, c); err != nil {
 		sock.Abort(conn)
 		return nil, err
@@ -223,6 +224,7 @@ func (p *prober) run(ctx context.Context) (facts, error) {
 		tests.Go(func() { p.idle(ctx) })
 	}
 	tests.Wait()
+	p.note(func(f *facts) { f.silent = 0 }) // the knocks know better now
 	return p.known(), nil
 }
 
