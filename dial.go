@@ -50,6 +50,17 @@ func (n *Node) Dial(ctx context.Context, network, address string) (*Conn, error)
 		// another of its names, or had one in the last minute.
 		c, err = d.run(ctx, true)
 	}
+	var busy *punch.BusyError
+	for errors.As(err, &busy) {
+		// Other dials of this process are guessing: wait for our turn, and begin
+		// again with what we need in hand.
+		if take := n.Config.budget().Take(ctx, busy.Sockets); take != nil {
+			err = &DialError{Err: timeoutOf(take), Help: busy.Error()}
+			break
+		}
+		d.prepaid = busy.Sockets
+		c, err = d.run(ctx, true)
+	}
 	if err != nil {
 		d.step(Step{Phase: PhaseFailed, Err: err})
 		return nil, opError("dial", err, nil, addr)
@@ -66,6 +77,7 @@ type dial struct {
 	theirs   *probe.Report     // nil: not told
 	told     ed25519.PublicKey // whom the server knows under the name; nil: it has not said
 	hint     punch.Method      // what has worked between such ends; empty: not known
+	prepaid  int               // sockets of the budget that the next race gets
 	collided bool              // the first try found its pair of ports taken
 }
 
@@ -97,8 +109,11 @@ func (d *dial) slot(ctx context.Context, fresh bool) (*slot, error) {
 // run is one race: ask the server, fire when told, choose.
 func (d *dial) run(ctx context.Context, fresh bool) (*Conn, error) {
 	n := d.node
+	prepaid := d.prepaid
+	d.prepaid = 0
 	s, err := d.slot(ctx, fresh)
 	if err != nil {
+		n.Config.budget().Return(prepaid)
 		return nil, &DialError{Err: timeoutOf(err)}
 	}
 	d.timing = Timing{Session: time.Since(d.began)}
@@ -106,10 +121,11 @@ func (d *dial) run(ctx context.Context, fresh bool) (*Conn, error) {
 	rand.Read(params.DialID[:])
 	race, err := punch.NewRace(punch.Config{
 		Door: &n.door, Port: s.port, ID: params.DialID, Dialer: true,
-		Window: n.Config.window(), Budget: n.Config.budget(), Log: n.log,
+		Window: n.Config.window(), Budget: n.Config.budget(), Prepaid: prepaid, Log: n.log,
 		Event: func(e punch.Event) { d.step(stepOf(e)) },
 	})
 	if err != nil {
+		n.Config.budget().Return(prepaid)
 		n.ports.release(s)
 		return nil, &DialError{Err: err}
 	}

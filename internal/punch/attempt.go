@@ -86,26 +86,60 @@ func (r *Race) attempt(t *Try) {
 		ctx, patience = r.hunt, maxTriesOfFew
 	}
 	if guess {
-		if err := r.cfg.Budget.acquire(ctx, len(ts)); err != nil {
+		if err := r.pay(ctx, len(ts)); err != nil {
 			r.note(t, func() { t.Err = err })
 			r.failed(t.To, t.Method, err)
 			return
 		}
+		// Early in and early out: sockets that nobody answers are others' guesses.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer time.AfterFunc(guessHold, cancel)
 	}
 	r.event(Fired, t.To, t.Method, nil)
 	for i, x := range ts {
 		if guess && r.cfg.Budget.pace(ctx) != nil {
-			r.cfg.Budget.release(len(ts) - i)
+			r.cfg.Budget.Return(len(ts) - i)
 			return
 		}
 		p, err := r.start(t, x)
 		r.wg.Go(func() {
 			r.pursue(ctx, t, x, p, err, patience)
 			if guess {
-				r.cfg.Budget.release(1)
+				r.cfg.Budget.Return(1)
 			}
 		})
 	}
+}
+
+// guessHold is how long the sockets of a guess are kept after its last SYN: the
+// other end may send the same number, and each once more after a second.
+const guessHold = 2 * time.Second
+
+// pay takes the sockets of a guess. A listener waits for them; a dialer, who
+// can begin again when they are there, gives the race up.
+func (r *Race) pay(ctx context.Context, n int) error {
+	r.mu.Lock()
+	prepaid := r.prepaid >= n
+	if prepaid {
+		r.prepaid -= n
+	}
+	r.mu.Unlock()
+	switch {
+	case prepaid:
+		return nil
+	case !r.cfg.Dialer:
+		return r.cfg.Budget.Take(ctx, n)
+	}
+	err := r.cfg.Budget.try(n)
+	var busy *BusyError
+	if errors.As(err, &busy) {
+		r.mu.Lock()
+		r.busy = busy
+		r.expiry.Reset(0)
+		r.mu.Unlock()
+	}
+	return err
 }
 
 // start sends one SYN.

@@ -3,6 +3,7 @@ package punch
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
@@ -27,15 +28,36 @@ func NewBudget(sockets, synsPerSecond int) *Budget {
 	return &Budget{sockets, semaphore.NewWeighted(int64(sockets)), rate.NewLimiter(rate.Limit(synsPerSecond), burst)}
 }
 
-// acquire takes n sockets, all or none, in the order of asking.
-func (b *Budget) acquire(ctx context.Context, n int) error {
+// BusyError ends a dial whose guess the budget has no room for now.
+type BusyError struct{ Sockets int }
+
+// Error says how much it would have taken.
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("guessing takes %d sockets, and the budget has not so many left now", e.Sockets)
+}
+
+// Take waits for n sockets and takes them, all or none, in the order of
+// asking. Whoever took them gives them back by Return.
+func (b *Budget) Take(ctx context.Context, n int) error {
 	if b == nil || n > b.size {
 		return errBudget
 	}
 	return b.sockets.Acquire(ctx, int64(n))
 }
 
-func (b *Budget) release(n int) { b.sockets.Release(int64(n)) }
+// Return gives n sockets back.
+func (b *Budget) Return(n int) { b.sockets.Release(int64(n)) }
+
+// try is Take that does not wait.
+func (b *Budget) try(n int) error {
+	if b == nil || n > b.size {
+		return errBudget
+	}
+	if !b.sockets.TryAcquire(int64(n)) {
+		return &BusyError{n}
+	}
+	return nil
+}
 
 // pace waits until one more SYN may leave.
 func (b *Budget) pace(ctx context.Context) error { return b.syns.Wait(ctx) }

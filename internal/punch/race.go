@@ -43,9 +43,12 @@ type Config struct {
 	ID     [16]byte // the dial's, from the dialer
 	Dialer bool     // the dialer chooses the path
 	Window time.Duration
-	Budget *Budget      // of guessing; nil: none is done
-	Log    *slog.Logger // may be nil
-	Event  func(Event)  // may be nil; called from several goroutines
+	Budget *Budget // of guessing; nil: none is done
+	// Prepaid is how many sockets of Budget the caller has taken for this race,
+	// which gives back what it does not use.
+	Prepaid int
+	Log     *slog.Logger // may be nil
+	Event   func(Event)  // may be nil; called from several goroutines
 }
 
 // Race runs attempts and hears arrivals until a path has proved itself.
@@ -65,6 +68,8 @@ type Race struct {
 
 	mu      sync.Mutex // guards following
 	stopped bool
+	prepaid int   // what is left of Config.Prepaid
+	busy    error // a *BusyError, if the budget had too little left
 	tries   []*Try
 	arrive  int
 	expiry  *time.Timer
@@ -105,6 +110,7 @@ func NewRace(cfg Config) (*Race, error) {
 		keyed:    make(chan struct{}),
 		verified: make(chan *Path, MaxCandidates+maxArrived),
 		expired:  make(chan struct{}),
+		prepaid:  cfg.Prepaid,
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.hunt, r.caught = context.WithCancel(r.ctx)
@@ -120,6 +126,9 @@ func NewRace(cfg Config) (*Race, error) {
 // finish closes done once the race was stopped and its goroutines are gone.
 func (r *Race) finish() {
 	r.wg.Wait()
+	if r.prepaid > 0 {
+		r.cfg.Budget.Return(r.prepaid)
+	}
 	r.cfg.Door.remove(r)
 	close(r.done)
 }
@@ -145,7 +154,7 @@ func (r *Race) fire(plan []Attempt, window time.Duration) {
 		return
 	}
 	if r.expiry == nil {
-		r.expiry = time.AfterFunc(window, func() { close(r.expired) })
+		r.expiry = time.AfterFunc(window, sync.OnceFunc(func() { close(r.expired) }))
 	} else if r.expiry.Stop() {
 		r.expiry.Reset(window)
 	}
@@ -185,13 +194,23 @@ func (r *Race) Wait(ctx context.Context) (*Path, error) {
 			time.AfterFunc(linger, r.Stop)
 			return p, nil
 		case <-r.expired:
-			return nil, ErrNoPath
+			return nil, r.why()
 		case <-r.ctx.Done():
 			return nil, net.ErrClosed
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// why returns what a race without a path ended with.
+func (r *Race) why() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.busy != nil {
+		return r.busy
+	}
+	return ErrNoPath
 }
 
 // choose says select on a path, if that is ours to say, and makes it a plain
