@@ -262,7 +262,7 @@ func (x *half) cross(ctx context.Context, after time.Duration) error {
 // answer waits for what the SYN gets, as long as that takes.
 func (x *half) answer(ctx context.Context) (Reply, error) {
 	f := x.p.known()
-	silent, wait := Silence, f.rtt+f.rtt/2+50*time.Millisecond
+	silent, wait := Silence, 2*f.rtt+250*time.Millisecond // a closed port answers at once, but not every machine
 	if i := slices.IndexFunc(f.walk, func(h hop) bool { return h.ttl == x.ttl }); i >= 0 && f.walk[i].expired {
 		silent, wait = ICMP, f.walk[i].after*3/2+10*time.Millisecond // the socket endures it
 	}
