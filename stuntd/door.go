@@ -108,6 +108,10 @@ func (c *conn) peek() (byte, error) {
 	return c.first, nil
 }
 
+// NetConn returns the connection underneath, from whose socket the STUN server
+// reads the SYN that it began with.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
 // Read reads what the client sent, the first byte included.
 func (c *conn) Read(b []byte) (int, error) {
 	if c.unread && len(b) > 0 {
