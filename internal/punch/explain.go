@@ -2,6 +2,8 @@ package punch
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"github.com/gostunt/stunt/probe"
 )
@@ -11,6 +13,8 @@ import (
 func Explain(mine, theirs *probe.Report) string {
 	const remedy = "IPv6 on both ends, or a public address on one, would do"
 	switch {
+	case behindOne(mine, theirs):
+		return "both ends are behind one NAT, in different networks, and it does not loop packets back; " + remedy
 	case refusesSYN(mine) && refusesSYN(theirs):
 		return "both NATs refuse SYNs even to where they sent one; " + remedy
 	case perDestination(mine) && perDestination(theirs):
@@ -26,6 +30,11 @@ func Explain(mine, theirs *probe.Report) string {
 		return "one end has not probed its NAT yet; try again, or run \"stunt probe\" on both"
 	}
 	return "a firewall on one side may block outgoing connections to high ports; run \"stunt probe\" on both ends"
+}
+
+// behindOne reports whether a server sees both ends at one IPv4 address.
+func behindOne(a, b *probe.Report) bool {
+	return a != nil && b != nil && slices.ContainsFunc(a.Public, func(ip netip.Addr) bool { return slices.Contains(b.Public, ip) })
 }
 
 func perDestination(r *probe.Report) bool {

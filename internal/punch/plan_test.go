@@ -156,3 +156,22 @@ func TestPlanHard(t *testing.T) {
 		})
 	}
 }
+
+func TestExplain(t *testing.T) {
+	one, other := []netip.Addr{netip.MustParseAddr("198.51.100.1")}, []netip.Addr{netip.MustParseAddr("203.0.113.9")}
+	eim := &probe.Report{Mapping: probe.EIM, Public: one}
+	for _, tt := range []struct {
+		mine, theirs *probe.Report
+		says         string
+	}{
+		{eim, eim, "behind one NAT"},
+		{&probe.Report{Filtering: probe.NoSYNIn, Public: one}, &probe.Report{Filtering: probe.NoSYNIn, Public: other}, "refuse SYNs"},
+		{&probe.Report{Mapping: probe.APDM, Public: one}, &probe.Report{Mapping: probe.APDM, Public: other}, "both NATs map per destination"},
+		{eim, &probe.Report{Mapping: probe.APDM, Public: other}, "the peer's NAT maps per destination"},
+		{&probe.Report{Mapping: probe.APDM, Public: other}, eim, "your NAT maps per destination"},
+		{eim, nil, "has not probed"},
+		{eim, &probe.Report{Mapping: probe.EIM, Public: other}, "firewall"},
+	} {
+		require.Contains(t, Explain(tt.mine, tt.theirs), tt.says)
+	}
+}
