@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -75,6 +76,7 @@ type dial struct {
 	began    time.Time
 	timing   Timing
 	theirs   *probe.Report     // nil: not told
+	prefixes []netip.Prefix    // of this host
 	told     ed25519.PublicKey // whom the server knows under the name; nil: it has not said
 	hint     punch.Method      // what has worked between such ends; empty: not known
 	prepaid  int               // sockets of the budget that the next race gets
@@ -153,6 +155,7 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 		return nil, err
 	}
 	mine := n.side(s)
+	d.prefixes, _ = n.ports.net.Prefixes() // now, because later every moment counts
 	d.step(Step{Phase: PhaseDialing})
 	call, err := n.client.Dial(ctx, rendezvous.DialRequest{
 		DialID: params.DialID, Peer: params.Peer, Port: params.Port,
@@ -251,8 +254,7 @@ func (d *dial) fire(race *punch.Race, mine punch.Side, candidates, report []byte
 	if d.timing.Told == 0 {
 		d.timing.Told = time.Since(d.began)
 	}
-	prefixes, _ := d.node.ports.net.Prefixes()
-	race.Meet(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: prefixes, Dialer: true, ID: race.ID(), Hint: d.hint})
+	race.Meet(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: d.prefixes, Dialer: true, ID: race.ID(), Hint: d.hint})
 	return nil
 }
 

@@ -15,9 +15,14 @@ const (
 	// after a RST or an ICMP error; random in between, so that two ends whose
 	// SYNs miss each other do not miss each other for ever.
 	retryMin, retryMax = 20 * time.Millisecond, 200 * time.Millisecond
+	// In the first moments the other end's SYN is on its way, and must find a
+	// connecting socket: the SYN-ACK of the listening one has another sequence
+	// number, which a NAT that tracks connections drops. So there the pauses are
+	// short.
+	hasty, hastyMin = 400 * time.Millisecond, 10 * time.Millisecond
 	// maxTries bounds the SYNs that an attempt sends to one address, and
 	// maxTriesOfFew those of an attempt at a window of ports to each.
-	maxTries, maxTriesOfFew = 40, 8
+	maxTries, maxTriesOfFew = 80, 8
 	// few is how many ports an attempt may name and still be patient with each.
 	// More is guessing: one SYN a port, and out of the budget.
 	few = 64
@@ -156,6 +161,7 @@ func (r *Race) start(t *Try, x target) (*sock.Pending, error) {
 // pursue waits for what comes of a SYN, and sends it again from the same port
 // while there is sense in that.
 func (r *Race) pursue(ctx context.Context, t *Try, x target, p *sock.Pending, err error, patience int) {
+	began := time.Now()
 	for n := 1; ; n++ {
 		if err == nil {
 			err = r.connected(ctx, t, x, p)
@@ -170,14 +176,23 @@ func (r *Race) pursue(ctx context.Context, t *Try, x target, p *sock.Pending, er
 		if patience > maxTriesOfFew { // of many, one is no news
 			r.failed(x.remote, t.Method, err)
 		}
-		if n == patience || !again(err) || !r.sleep(retryMin+rand.N(retryMax-retryMin)) {
+		inHaste := patience == maxTries && time.Since(began) < hasty
+		if n == patience || !again(err) || !r.sleep(pause(inHaste)) {
 			return
 		}
-		if t.Prime > 0 {
+		if t.Prime > 0 && !inHaste {
 			r.prime(ctx, t, x)
 		}
 		p, err = r.start(t, x)
 	}
+}
+
+// pause returns how long to wait before the same port tries again.
+func pause(inHaste bool) time.Duration {
+	if inHaste {
+		return hastyMin + rand.N(hastyMin)
+	}
+	return retryMin + rand.N(retryMax-retryMin)
 }
 
 // primed is how long a hole that a primer opened waits for the other end's SYN

@@ -22,6 +22,9 @@ const (
 	// DefaultWindow is how long a race tries. Linux sends a SYN again after 1,
 	// 3 and 7 s (or 1, 2, 3, 4 s since 6.5): the second retransmission counts.
 	DefaultWindow = 5 * time.Second
+	// courtesy is how much longer the listener's window is: a path that the
+	// dialer selects at the end of its own must not be given up meanwhile.
+	courtesy = 2 * time.Second
 	// hopelessWindow is for a plan that can't succeed if the reports are right:
 	// one retransmission.
 	hopelessWindow = 1500 * time.Millisecond
@@ -148,6 +151,9 @@ func (r *Race) Meet(m Meeting) {
 }
 
 func (r *Race) fire(plan []Attempt, window time.Duration) {
+	if !r.cfg.Dialer {
+		window += courtesy
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped {
