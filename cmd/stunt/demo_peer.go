@@ -80,6 +80,9 @@ func describe(r *probe.Report) string {
 // step tells who does what when in a dial.
 func (p *peer) step(s stunt.Step) {
 	at := fmt.Sprintf("  %6.1f ms ", float64(s.At)/1e6)
+	if p.rtt > 0 {
+		at = fmt.Sprintf("  %6.1f ms, %3.1f round trips: ", float64(s.At)/1e6, float64(s.At)/float64(p.rtt))
+	}
 	if len(s.Peer) > 20 {
 		s.Peer = s.Peer[:8] + "…" // a fingerprint: bob has no name, and needs none
 	}
@@ -105,7 +108,11 @@ func (p *peer) step(s stunt.Step) {
 	case stunt.PhaseSelected:
 		p.tell("%sthe path is chosen", at)
 	case stunt.PhaseFailed:
-		p.tell("%s%v: %v", at, s.Remote, s.Err)
+		if s.Remote.IsValid() {
+			p.tell("%s%v: %v", at, s.Remote, s.Err)
+		} else {
+			p.tell("%sgives up: %v", at, s.Err)
+		}
 	}
 }
 
