@@ -45,25 +45,19 @@ func refusesSYN(r *probe.Report) bool {
 	return r != nil && r.Filtering == probe.NoSYNIn
 }
 
-// Hopeless reports whether no method that there is could get two ends together
-// but by what nobody foresaw: then it is not worth waiting for long.
-func (m Meeting) Hopeless() bool {
-	mine, theirs := m.Mine, m.Theirs
-	if m.beside() {
-		return false
-	}
-	if refusesSYN(mine.Report) && refusesSYN(theirs.Report) {
-		return true
-	}
-	return mine.numbering() != known && theirs.numbering() != known && len(m.hard(0)) == 0
-}
-
-// beside reports whether there is a way that no IPv4 NAT is on.
-func (m Meeting) beside() bool {
-	for _, a := range m.Plan() {
-		if a.To.Addr().Is6() || a.Method == LAN || a.Method == Hairpin || a.Method == Direct || a.Method == Reversed {
-			return true
+// hopeless reports whether no method that is in the plan of a meeting could get
+// its ends together but by what nobody foresaw: then it is not worth waiting
+// for long.
+func (m Meeting) hopeless(plan []Attempt) bool {
+	foreseen := false
+	for _, a := range plan {
+		switch {
+		case a.To.Addr().Is6(), a.Method == LAN, a.Method == Hairpin, a.Method == Direct, a.Method == Reversed:
+			return false // a way that no IPv4 NAT, or only one, is on
+		case a.Method == Predicted, a.Method == Guessed:
+			foreseen = true
 		}
 	}
-	return false
+	return refusesSYN(m.Mine.Report) && refusesSYN(m.Theirs.Report) ||
+		m.Mine.numbering() != known && m.Theirs.numbering() != known && !foreseen
 }

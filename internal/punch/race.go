@@ -143,11 +143,11 @@ func (r *Race) Fire(plan []Attempt) { r.fire(plan, r.cfg.Window) }
 
 // Meet fires the plan of a meeting. One that is hopeless is given up sooner.
 func (r *Race) Meet(m Meeting) {
-	window := r.cfg.Window
-	if m.Hopeless() {
+	plan, window := m.Plan(), r.cfg.Window
+	if m.hopeless(plan) {
 		window = min(window, hopelessWindow)
 	}
-	r.fire(m.Plan(), window)
+	r.fire(plan, window)
 }
 
 func (r *Race) fire(plan []Attempt, window time.Duration) {
