@@ -49,7 +49,7 @@ var rooms = map[string][]string{
 	"natlab/grid": {".", "natlab", "natlab/nat", "stuntd", "golang.org/x/sync"},
 
 	// The command line has everything in one binary.
-	"cmd/stunt": {".", "probe", "rendezvous", "stuntd", "natlab", "natlab/grid", "natlab/nat", "golang.org/x/sync", "google.golang.org/grpc"},
+	"cmd/stunt": {".", "internal/sock", "probe", "rendezvous", "stuntd", "natlab", "natlab/grid", "natlab/nat", "golang.org/x/sync", "google.golang.org/grpc"},
 }
 
 // never are modules that a program must not get by importing a room, over

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"time"
 
@@ -93,62 +94,30 @@ func forward(ctx context.Context, e *env, ln net.Listener, dial func() (*stunt.C
 // dialStdio is what ssh's ProxyCommand wants: it ends when the peer has closed,
 // and tells the peer when stdin is at its end.
 func dialStdio(ctx context.Context, e *env, dial func() (*stunt.Conn, error)) error {
-	peer, err := dial()
+	conn, err := dial()
 	if err != nil {
 		return err
 	}
-	defer peer.Close()
-	defer context.AfterFunc(ctx, func() { peer.Close() })()
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	peer := &end{halfCloser: conn}
 	go func() { // a read of stdin can't be cut short: this one ends with the process
-		if _, err := io.Copy(peer, e.in); err == nil {
-			peer.CloseWrite()
+		if _, err := io.Copy(conn, e.in); err == nil {
+			peer.finish()
 		}
 	}()
-	_, err = io.Copy(e.out, peer)
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
-// halfCloser is a connection that can end one direction.
-type halfCloser interface {
-	net.Conn
-	CloseWrite() error
-}
-
-// join copies both ways until both have ended, passing each end on by itself.
-// It returns the bytes that went from a to b and from b to a.
-func join(a, b halfCloser) (ab, ba int64) {
-	done := make(chan struct{})
-	go func() { // ends when a does; join waits
-		defer close(done)
-		ab = flow(b, a)
-	}()
-	ba = flow(a, b)
-	<-done
-	return ab, ba
-}
-
-// flow copies until src ends. After an error there is no end to pass on: both
-// connections are cut, so that nobody takes a part for the whole.
-func flow(dst, src halfCloser) int64 {
-	n, err := io.Copy(dst, src)
+	_, err = io.Copy(e.out, conn)
 	if err == nil {
-		err = dst.CloseWrite()
+		err = peer.ended()
 	}
-	if err != nil {
-		cut(src)
-		cut(dst)
+	var own *fs.PathError
+	switch {
+	case err == nil, ctx.Err() != nil:
+		return nil
+	case errors.As(err, &own): // stdout is gone
+		return own
 	}
-	return n
-}
-
-// cut ends a connection with a RST: its other end sees an error, and no end.
-func cut(c net.Conn) {
-	if peer, ok := c.(*stunt.Conn); ok {
-		c = peer.NetConn() // past the record that says goodbye
-	}
-	c.(*net.TCPConn).SetLinger(0)
-	c.Close()
+	// A RST, or a FIN that the peer has not announced; whoever asks the kernel
+	// first is told which. To our user they are one thing.
+	return fmt.Errorf("the connection broke off: %w", err)
 }

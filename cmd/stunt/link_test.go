@@ -121,12 +121,14 @@ func TestDialFails(t *testing.T) {
 	listening(t, "alice", address, "--to", service(t))
 	listening(t, "web:80", address, "--to", service(t))
 	listening(t, "broken", address, "--to", closed)
+	listening(t, "rawbroken", address, "--to", closed, "--raw")
 	hostport, _, _ := strings.Cut(address, "#")
 	for _, x := range []struct{ args, says string }{
 		{"nobody", "unknown peer"},
 		{"web:81", "connection refused"},
 		{"alice --raw", "wants encrypted connections"},
-		{"broken", "connection reset"},
+		{"broken", "the connection broke off"},
+		{"rawbroken --raw", "the connection broke off"},
 		{"alice --server " + closed + " --timeout 300ms", "connection refused"},
 		{"alice --server " + hostport + " --timeout 5s", "certificate"},
 		{"alice --server " + hostport + "#sha256:" + strings.Repeat("00", 31) + "01", "not the pinned one"},

@@ -141,6 +141,39 @@ func TestAbortLeavesNoTimeWait(t *testing.T) {
 	}
 }
 
+// TestConnected shows what a reader can't see: an end of the stream that is a
+// RST, of which a write was told.
+func TestConnected(t *testing.T) {
+	far := listen(t, Loopback(0))
+	pair := func() (c, other *net.TCPConn) {
+		c, err := ours.Dial(t.Context(), netip.AddrPort{}, AddrPort(far.Addr()), 0)
+		require.NoError(t, err)
+		t.Cleanup(func() { c.Close() })
+		other, err = far.AcceptTCP()
+		require.NoError(t, err)
+		return c, other
+	}
+	c, other := pair()
+	require.True(t, Connected(c))
+	require.NoError(t, other.CloseWrite())
+	_, err := c.Read(make([]byte, 1))
+	require.Equal(t, io.EOF, err)
+	require.True(t, Connected(c), "a FIN ends one direction")
+	other.Close()
+	require.NoError(t, c.Close())
+	require.False(t, Connected(c), "closed")
+
+	c, other = pair()
+	Abort(other)
+	for err = nil; err == nil; {
+		_, err = c.Write([]byte("x"))
+	}
+	require.Equal(t, Reset, Classify(err))
+	_, err = c.Read(make([]byte, 1))
+	require.Equal(t, io.EOF, err, "the error was told already")
+	require.False(t, Connected(c))
+}
+
 func TestClassifyLooksThroughWrapping(t *testing.T) {
 	for want, err := range map[Class]error{
 		Refused:      syscall.ECONNREFUSED,
