@@ -114,12 +114,13 @@ func firstByte(t testing.TB, dial func(context.Context) net.Conn) (time.Duration
 	return took, c
 }
 
-// echoAll sends back whatever comes, on every connection, until ln is closed.
-func echoAll(ln net.Listener) {
+// echoAll sends back whatever comes, on every connection, until ln is closed,
+// and returns what Accept says then.
+func echoAll(ln net.Listener) error {
 	for {
 		c, err := ln.Accept()
 		if err != nil {
-			return
+			return err
 		}
 		go func() { // until the other end closes
 			io.Copy(c, c)

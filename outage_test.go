@@ -3,22 +3,27 @@ package stunt_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"github.com/gostunt/stunt"
 	"github.com/gostunt/stunt/natlab"
 )
 
 // TestServerKilled kills a real stuntd process with SIGKILL while connections
-// are open and dials under way: open connections go on, listeners come back by
-// themselves with the server, and Accept returns no error for it.
+// carry bytes and dials are under way: open connections go on, listeners come
+// back by themselves with the server, and Accept returns no error for it.
 func TestServerKilled(t *testing.T) {
 	natlab.Need(t)
 	w := &world{t: t, lab: natlab.Start(t, natlab.Config{Seed: 1}), rtt: 4 * time.Millisecond}
@@ -26,58 +31,118 @@ func TestServerKilled(t *testing.T) {
 	state := t.TempDir()
 	stuntd := buildStuntd(t)
 	server := startStuntd(t, w.host, stuntd, state)
-
-	config := stunt.Config{Server: server.address}
+	first := server.address
 	node := func(name string, c stunt.Config) *stunt.Node {
-		c.Server, c.OpenSocket = server.address, w.behind(name, "eim-apdf").Do
+		c.Server, c.OpenSocket = first, w.behind(name, "eim-apdf").Do
 		n := &stunt.Node{Config: c}
 		t.Cleanup(func() { n.Close() })
 		return n
 	}
-	a := node("a", stunt.Config{ID: "a"})
-	b := node("b", config)
-	ln := listen(t, a, 0)
-	l := connect(t, b, ln)
-	defer l.close()
+	ln := listen(t, node("a", stunt.Config{ID: "a"}), 0)
+	accepting := make(chan error, 1)
+	go func() { accepting <- echoAll(ln) }() // until ln is closed
+	l := newLoad(t, node("b", stunt.Config{}))
+	l.untilMore(&l.dialled)
+	l.untilMore(&l.echoed)
 
 	require.NoError(t, server.cmd.Process.Signal(syscall.SIGKILL))
 	server.cmd.Wait()
+	l.untilMore(&l.failed) // without a server nobody can be introduced
 	for range 10 {
-		requirePingPong(t, l)
+		l.untilMore(&l.echoed) // on connections that stood
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	_, err := b.DialContext(ctx, "tcp", "a")
-	cancel()
-	require.Error(t, err, "without a server nobody can be introduced")
-
 	server = startStuntd(t, w.host, stuntd, state)
-	require.Equal(t, config.Server, server.address, "the same port and the same pin")
-	// No dial may need the caller's help; how soon the first succeeds is for
-	// the benchmark to say.
-	require.Eventually(t, func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		c, err := b.Dial(ctx, "tcp", "a")
-		if err != nil {
-			return false
-		}
-		defer c.Close()
-		accept(t, ln).Close()
-		return true
-	}, 60*time.Second, 50*time.Millisecond, "listeners come back by themselves")
-	requirePingPong(t, l)
+	require.Equal(t, first, server.address, "the same port and the same pin")
+	l.untilMore(&l.dialled)
+	l.untilMore(&l.echoed)
+	l.stop()
+	require.Empty(t, accepting, "a server's end is no error of Accept")
+	require.NoError(t, ln.Close())
+	require.ErrorIs(t, <-accepting, net.ErrClosed)
 }
 
-// requirePingPong shows that a connection works both ways.
-func requirePingPong(t *testing.T, l link) {
-	t.Helper()
-	for _, d := range [][2]*stunt.Conn{{l.dialer, l.listener}, {l.listener, l.dialer}} {
-		_, err := d[0].Write([]byte("ping"))
+// load is what goes on between two nodes while other things happen to them.
+type load struct {
+	t                       *testing.T
+	node                    *stunt.Node
+	dialled, failed, echoed atomic.Int64
+	end                     context.CancelFunc
+	all                     errgroup.Group
+}
+
+// newLoad dials a without a pause, and keeps four connections to it busy. No
+// error of these is forgiven.
+func newLoad(t *testing.T, n *stunt.Node) *load {
+	l := &load{t: t, node: n}
+	ctx, end := context.WithCancel(t.Context())
+	l.end = end
+	pace := rate.NewLimiter(40, 4) // the server's limit is 100 a second
+	for range 4 {
+		c, err := n.Dial(t.Context(), "tcp", "a")
 		require.NoError(t, err)
-		d[1].SetReadDeadline(time.Now().Add(20 * time.Second))
-		_, err = io.ReadFull(d[1], make([]byte, 4))
-		require.NoError(t, err)
+		l.all.Go(func() error {
+			defer c.Close()
+			for ctx.Err() == nil {
+				if err := l.echo(c); err != nil {
+					return fmt.Errorf("a connection that stood: %w", err)
+				}
+			}
+			return nil
+		})
+		l.all.Go(func() error {
+			for pace.Wait(ctx) == nil {
+				l.dial(ctx)
+			}
+			return nil
+		})
 	}
+	return l
+}
+
+func (l *load) echo(c net.Conn) error {
+	var four [4]byte
+	if _, err := c.Write(four[:]); err != nil {
+		return err
+	}
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.ReadFull(c, four[:]); err != nil {
+		return err
+	}
+	l.echoed.Add(1)
+	return nil
+}
+
+// dial counts how a dial ends.
+func (l *load) dial(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	c, err := l.node.Dial(ctx, "tcp", "a")
+	if err == nil {
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+		var one [1]byte
+		if _, err = c.Write(one[:]); err == nil {
+			_, err = io.ReadFull(c, one[:])
+		}
+	}
+	if err != nil {
+		l.failed.Add(1)
+		return
+	}
+	l.dialled.Add(1)
+}
+
+// untilMore waits until a count has grown. What began before is not counted:
+// each of the four that dial has at most one dial under way.
+func (l *load) untilMore(count *atomic.Int64) {
+	l.t.Helper()
+	enough := count.Load() + 5
+	require.Eventually(l.t, func() bool { return count.Load() >= enough }, 60*time.Second, 5*time.Millisecond)
+}
+
+func (l *load) stop() {
+	l.end()
+	require.NoError(l.t, l.all.Wait())
 }
 
 // daemon is a stuntd that runs as a process of its own.
