@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -97,7 +98,7 @@ func (s *Server) ServeConn(ctx context.Context, conn *tls.Conn) error {
 	s.setUp()
 	l := newLink(conn, conn.NetConn(), maxQueue)
 	defer l.wait()
-	defer conn.NetConn().Close()
+	defer l.close(net.ErrClosed) // not only the connection: after it nobody's word starts a writer that wait would miss
 	from := addrPort(conn.RemoteAddr())
 	full, err := s.door.enter(sourceOf(from.Addr()), l)
 	if err != nil {
