@@ -173,6 +173,26 @@ func TestModelsAreInferredBack(t *testing.T) {
 	require.Greater(t, right[Random], rounds*97/100)
 }
 
+// A machine that stood still while it sampled a busy counter sees a long gap in
+// a long time: that is a counter's, too, and no block.
+func TestCounterAcrossStandstill(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	const rounds = 500
+	right := 0
+	for range rounds {
+		n := newNAT(rng, nat{kind: Sequential, delta: 1, rate: []float64{5, 20}[rng.IntN(2)]})
+		var s []Sample
+		for i, at := range []int{0, 3, 6, 9, 12, 250, 310, 3720, 3723, 3726} { // milliseconds
+			when := time.Duration(at) * time.Millisecond
+			s = append(s, sample(uint16(40000+i), n.next(uint16(40000+i), when), when))
+		}
+		if m := Infer(s); m.Kind == Sequential && m.Delta == 1 {
+			right++
+		}
+	}
+	require.Greater(t, right, rounds*99/100)
+}
+
 // With no other traffic the step is exact and the first candidate is the port.
 func TestQuietSequentialIsExact(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))

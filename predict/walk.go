@@ -99,6 +99,25 @@ func (w *walk) track() []int {
 	return at
 }
 
+// mark is where the counter was when a sample was taken.
+type mark struct {
+	at int           // as in track
+	t  time.Duration // since the first sample, without the time between bursts
+}
+
+// marks returns the samples as marks, in the order of time.
+func (w *walk) marks() []mark {
+	marks := make([]mark, 0, len(w.steps)+1)
+	var t time.Duration
+	for i, at := range w.track() {
+		if i > 0 {
+			t += w.steps[i-1].dt
+		}
+		marks = append(marks, mark{at, t})
+	}
+	return marks
+}
+
 // traffic returns the mappings of others between the samples, and in how long.
 func (w *walk) traffic() (count int, span time.Duration) {
 	at := w.track()

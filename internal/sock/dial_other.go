@@ -52,6 +52,9 @@ func (n *Net) Begin(local, remote netip.AddrPort, o Opening) (*Pending, error) {
 			p.conn, err = d.DialContext(ctx, family(remote), remote.String())
 			return err
 		})
+		if p.err == nil && local.Port() == 0 {
+			n.pickedNew(AddrPort(p.conn.LocalAddr()))
+		}
 	}()
 	return p, nil
 }

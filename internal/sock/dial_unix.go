@@ -31,6 +31,11 @@ func (n *Net) Begin(local, remote netip.AddrPort, o Opening) (*Pending, error) {
 	if err != nil {
 		return nil, dialError(local, remote, err)
 	}
+	if local.Port() == 0 {
+		if port, ok := boundPort(fd); ok {
+			n.pickedNew(netip.AddrPortFrom(local.Addr(), port))
+		}
+	}
 	return &Pending{file: os.NewFile(uintptr(fd), "tcp"), local: local, remote: remote}, nil
 }
 
@@ -75,6 +80,17 @@ func connect(fd int, local, remote netip.AddrPort, o Opening) error {
 	default:
 		return os.NewSyscallError("connect", err)
 	}
+}
+
+// boundPort returns the local port of a socket.
+func boundPort(fd int) (uint16, bool) {
+	switch a, _ := unix.Getsockname(fd); a := a.(type) {
+	case *unix.SockaddrInet4:
+		return uint16(a.Port), true
+	case *unix.SockaddrInet6:
+		return uint16(a.Port), true
+	}
+	return 0, false // closed already: nothing to remember
 }
 
 func setTTL(fd int, v4 bool, ttl int) error {

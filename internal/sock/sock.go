@@ -23,13 +23,16 @@ import (
 var ErrSelfConnect = errors.New("the connection is one to itself")
 
 // Net opens sockets. The zero value and a nil *Net use the network of the
-// calling process. A Net is immutable and safe for concurrent use.
+// calling process. Open is not changed after the first use. A Net is safe for
+// concurrent use.
 type Net struct {
 	// Open, if not nil, runs every function that creates a socket or asks for
 	// the addresses of the machine, so that a caller can enter a network
 	// namespace around it. It must run open exactly once, on the calling
 	// goroutine, and return its error.
 	Open func(open func() error) error
+
+	picked recent // ports of the kernel's choice
 }
 
 func (n *Net) do(open func() error) error {
@@ -39,9 +42,20 @@ func (n *Net) do(open func() error) error {
 	return n.Open(open)
 }
 
-// Listen listens on local; port 0 picks one. An unspecified IPv6 address
-// listens for IPv6 only, so that both families can hold the same port.
+// Listen listens on local; port 0 picks one, of those that n has not used in
+// the last minutes if there is one. An unspecified IPv6 address listens for
+// IPv6 only, so that both families can hold the same port.
 func (n *Net) Listen(ctx context.Context, local netip.AddrPort) (*net.TCPListener, error) {
+	for pick := 1; ; pick++ {
+		ln, err := n.listen(ctx, local)
+		if err != nil || local.Port() != 0 || n.pickedNew(AddrPort(ln.Addr())) || pick == maxPicks {
+			return ln, err
+		}
+		ln.Close()
+	}
+}
+
+func (n *Net) listen(ctx context.Context, local netip.AddrPort) (*net.TCPListener, error) {
 	lc := net.ListenConfig{Control: reuseport.Control}
 	lc.SetMultipathTCP(false)
 	var ln net.Listener
