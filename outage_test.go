@@ -53,7 +53,9 @@ func TestServerKilled(t *testing.T) {
 	}
 	server = startStuntd(t, w.host, stuntd, state)
 	require.Equal(t, first, server.address, "the same port and the same pin")
+	back := time.Now()
 	l.untilMore(&l.dialled)
+	t.Logf("dials succeed %v after the server is back", time.Since(back).Round(time.Millisecond))
 	l.untilMore(&l.echoed)
 	l.stop()
 	require.Empty(t, accepting, "a server's end is no error of Accept")
