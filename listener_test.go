@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,6 +69,56 @@ func TestVirtualPorts(t *testing.T) {
 	require.NoError(t, err, "a closed listener's port falls to the one that takes the rest")
 	accept(t, rest).Close()
 	c.Close()
+}
+
+// TestAcceptYieldsWhatWasChosen gives dials up in each of their phases. Accept
+// yields the connections of those that succeeded all the same, and no other.
+func TestAcceptYieldsWhatWasChosen(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	w := newWorld(t, 4*time.Millisecond)
+	a := w.node(w.behind("a", "eim-apdf"), stunt.Config{ID: "a"})
+	var giveUp atomic.Pointer[func(stunt.Step)]
+	b := w.node(w.behind("b", "eim-apdf"), stunt.Config{Trace: &stunt.Trace{Step: func(s stunt.Step) {
+		if f := giveUp.Load(); f != nil {
+			(*f)(s)
+		}
+	}}})
+	ln := listen(t, a, 0)
+	w.ready(a, b)
+	stood := map[stunt.Phase]int{}
+	dialled := byte(0)
+	for _, phase := range []stunt.Phase{stunt.PhaseDialing, stunt.PhaseRinging, stunt.PhaseFired, stunt.PhaseAnswered,
+		stunt.PhaseConnected, stunt.PhaseVerified, stunt.PhaseSelected, "never"} {
+		for range 4 {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			giveUp.Store(new(func(s stunt.Step) {
+				if s.Phase == phase {
+					cancel()
+				}
+			}))
+			c, err := b.Dial(ctx, "tcp", "a")
+			cancel()
+			if err != nil {
+				require.ErrorIs(t, err, context.Canceled)
+				continue
+			}
+			stood[phase]++
+			dialled++
+			_, err = c.Write([]byte{dialled})
+			require.NoError(t, err)
+			other := accept(t, ln)
+			other.SetDeadline(time.Now().Add(20 * time.Second))
+			var got [1]byte
+			_, err = io.ReadFull(other, got[:])
+			require.NoError(t, err, "nobody chose what was accepted")
+			require.Equal(t, dialled, got[0], "each is accepted once, in the order of the dials")
+			other.Close()
+			c.Close()
+		}
+	}
+	require.Zero(t, stood[stunt.PhaseDialing]+stood[stunt.PhaseRinging], "to give up early is to give up")
+	require.Equal(t, 4, stood[stunt.PhaseSelected], "what is chosen is dialled")
+	require.Equal(t, 4, stood["never"])
 }
 
 // TestHTTPServerShutdown runs an http.Server as users do; TestMain sees to it

@@ -25,6 +25,7 @@ import (
 // carry bytes and dials are under way: open connections go on, listeners come
 // back by themselves with the server, and Accept returns no error for it.
 func TestServerKilled(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	natlab.Need(t)
 	w := &world{t: t, lab: natlab.Start(t, natlab.Config{Seed: 1}), rtt: 4 * time.Millisecond}
 	w.host = w.lab.Host("server", nil, w.link())
