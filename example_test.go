@@ -230,12 +230,12 @@ func ExampleTrace() {
 		fmt.Println(p, seen[p])
 	}
 	path := c.(*stunt.Conn).Path()
-	fmt.Println(path.Method, path.Security, path.Remote.Addr())
+	fmt.Println(path.Security) // path.Method, Remote and Timing depend on where this runs
 	// Output:
 	// dialing true
 	// ringing true
 	// answered true
 	// verified true
 	// selected true
-	// lan encrypted 127.0.0.1
+	// encrypted
 }
