@@ -106,7 +106,7 @@ func (m *deregistered) check() error { return nil }
 func (m *lookup) check() error       { return (&bounds{}).text(m.ID).err }
 
 func (m *Presence) check() error {
-	return (&bounds{}).label(m.ID).key(m.Key).blob("report", m.Report, MaxBlob).err
+	return (&bounds{}).label(m.ID).key(m.Key).blob("report", m.Report, MaxBlob).words(m.Last).err
 }
 
 func (m *DialRequest) check() error {

@@ -3,7 +3,6 @@ package rendezvous
 import (
 	"cmp"
 	"maps"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -21,10 +20,8 @@ const (
 	// hinted at: two times of late. One may have been chance.
 	convincing = 1.5
 
-	// maxLessons is how many outcomes an hour one source is heard with. Whoever
-	// is behind one address is behind one NAT, so this is a NAT's voice.
-	maxLessons = 60
-	maxSources = 4096 // heard within one hour; no others are after that
+	maxLessons = 60    // outcomes an hour with which one source is heard
+	maxSources = 16384 // heard within one hour; no others are after that
 )
 
 // A Hint is what a server has learnt about dials between two kinds of NAT.
@@ -34,6 +31,7 @@ type Hint struct {
 	// Worked and Failed count dials, old ones for less and less; a dial counts
 	// as failed for the method that its ends were hinted at.
 	Worked, Failed float64
+	At             time.Time // of the last dial between these kinds that counted
 }
 
 // nats are two kinds of NAT, whoever dials. In the zero value one of them is
@@ -51,15 +49,15 @@ func natsOf(a, b string) nats {
 // ends of a dial report. It is offered as a first guess, so a wrong entry costs
 // order only.
 type hints struct {
-	mu    sync.Mutex // guards following
+	mu sync.Mutex // guards following
+	hearing
 	pairs map[nats]*experience
-	uses  uint64               // numbers the uses of experiences
-	hour  time.Time            // in which heard counts
-	heard map[netip.Prefix]int // lessons of a source
+	uses  uint64 // numbers the uses of experiences
 }
 
 type experience struct {
-	used uint64 // the last use; the least is forgotten first
+	used uint64    // the last use; the least is forgotten first
+	at   time.Time // of the last dial that counted
 	ways map[string]*way
 }
 
@@ -68,11 +66,11 @@ type way struct{ worked, failed float64 }
 func (w *way) weight() float64 { return w.worked - w.failed }
 
 // of returns what has worked for a pair, or nothing.
-func (h *hints) of(p nats) string {
+func (h *hints) of(p nats, now time.Time) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	e := h.pairs[p]
-	if e == nil {
+	if e == nil || now.Sub(e.at) > memoryTime {
 		return ""
 	}
 	h.use(e)
@@ -109,13 +107,17 @@ func (h *hints) learn(d *dial, now time.Time) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.hear(now, sourceOf(d.from.observed.Addr()), sourceOf(d.to.observed.Addr())) {
+	if !h.hear(now, sourceOf(d.from.observed.Addr()), sourceOf(d.to.observed.Addr()), maxLessons) {
 		return
 	}
 	e := h.experience(d.nats, worked)
 	if e == nil {
 		return // forgotten since the hint was given
 	}
+	if now.Sub(e.at) > memoryTime {
+		clear(e.ways)
+	}
+	e.at = now
 	for _, w := range e.ways {
 		w.worked -= w.worked / memoryLength
 		w.failed -= w.failed / memoryLength
@@ -142,20 +144,6 @@ func wayOf(a, b string) string {
 		return ""
 	}
 	return way
-}
-
-// hear reports whether one more lesson of these sources counts. Caller holds mu.
-func (h *hints) hear(now time.Time, a, b netip.Prefix) bool {
-	if hour := now.Truncate(time.Hour); h.heard == nil || !hour.Equal(h.hour) {
-		h.hour, h.heard = hour, make(map[netip.Prefix]int)
-	}
-	if h.heard[a] >= maxLessons || h.heard[b] >= maxLessons || len(h.heard) > maxSources-2 {
-		return false
-	}
-	if h.heard[a]++; a != b {
-		h.heard[b]++
-	}
-	return true
 }
 
 // experience returns that of a pair; a new one, if there is none and it is
@@ -199,17 +187,38 @@ func least[K comparable, V any](m map[K]V, compare func(a, b V) int) K {
 	return slices.MinFunc(slices.Collect(maps.Keys(m)), func(a, b K) int { return compare(m[a], m[b]) })
 }
 
-func (h *hints) list() []Hint {
+// list returns what is known and not too old, in alphabetical order.
+func (h *hints) list(now time.Time) []Hint {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var all []Hint
 	for p, e := range h.pairs {
+		if now.Sub(e.at) > memoryTime {
+			continue
+		}
 		for name, w := range e.ways {
-			all = append(all, Hint{p, name, w.worked, w.failed})
+			all = append(all, Hint{p, name, w.worked, w.failed, e.at})
 		}
 	}
 	slices.SortFunc(all, func(a, b Hint) int {
 		return cmp.Or(cmp.Compare(a.Kinds[0], b.Kinds[0]), cmp.Compare(a.Kinds[1], b.Kinds[1]), cmp.Compare(a.Method, b.Method))
 	})
 	return all
+}
+
+// restore puts a list in the place of what is known. A pair counts as used when
+// it has last dialled.
+func (h *hints) restore(all []Hint) {
+	slices.SortStableFunc(all, func(a, b Hint) int { return a.At.Compare(b.At) })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pairs = nil
+	for _, hint := range all {
+		e := h.experience(hint.Kinds, true)
+		if hint.At.After(e.at) {
+			e.at = hint.At
+		}
+		w := e.way(hint.Method, true)
+		w.worked, w.failed = hint.Worked, hint.Failed
+	}
 }

@@ -22,7 +22,7 @@ func (s *Server) introduce(from *session, m *DialRequest) error {
 	}
 	info := to.info.Load()
 	between := natsOf(m.Kind, info.Kind)
-	hint := s.hints.of(between)
+	hint := s.learnt.hint(from, to, between, s.now())
 	ringing := &Ringing{DialID: m.DialID, Key: to.key}
 	if !info.Ask { // a hint would say something about the callee, too
 		ringing.Candidates, ringing.Report, ringing.Hint = info.Candidates, info.Report, hint
@@ -97,10 +97,10 @@ func (s *Server) outcome(by *session, m *Outcome) {
 		return
 	}
 	if both {
-		s.hints.learn(d, s.now())
+		s.learnt.learn(d, s.now())
 	}
 	if byCaller {
-		s.tally.add(m.Method, m.OK)
+		s.learnt.tally.add(m.Method, m.OK)
 	}
 	if s.OnOutcome != nil {
 		s.OnOutcome(Verdict{Caller: d.from.key, Callee: d.to.key, ByCaller: byCaller, Outcome: *m})

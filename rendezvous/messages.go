@@ -20,6 +20,7 @@ type kind uint8
 //	4 key         10 text, agent  16 observed       22 method
 //	5 port        11 ask          17 keepalive, ns  23 kind of NAT
 //	                                                24 hint
+//	                                                27 last, 28 last at, Unix s
 //
 // A field left out is zero.
 type message interface {
@@ -118,7 +119,18 @@ type Presence struct {
 	Key    ed25519.PublicKey `cbor:"4,keyasint"`
 	Since  time.Time         `cbor:"20,keyasint"`         // when its session began, in seconds
 	Report []byte            `cbor:"8,keyasint,omitzero"` // what its NAT does; empty if it wants to be asked
+	// Last says how the asking key and this one met, when they last dialled each
+	// other from the places at which they now are: in the words of a hint,
+	// LastRelayed, or LastNone if no path was found. Empty: not known. Nobody
+	// else is told.
+	Last   string    `cbor:"27,keyasint,omitzero"`
+	LastAt time.Time `cbor:"28,keyasint,omitzero"` // when that was, in seconds
 }
+
+// NeedsRelay reports whether the asking node and the peer are known to have no
+// direct path where they are. It may have been found since: good for the order
+// in which peers are tried, and no reason not to try.
+func (p Presence) NeedsRelay() bool { return p.Last != "" && !direct(p.Last) }
 
 // DialID names one dial between two nodes. The caller picks it at random: who
 // does not take part in the dial cannot know it.

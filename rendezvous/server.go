@@ -37,15 +37,14 @@ type Server struct {
 	// end. It is called from the session's goroutine and must not block.
 	OnOutcome func(Verdict)
 
-	Now func() time.Time // for the hold time and the hours of hints; nil: time.Now
+	Now func() time.Time // for the hold time and what is learnt; nil: time.Now
 
 	start     sync.Once
 	sessions  atomic.Int64
 	door      door
 	directory directory
 	dials     dialTable
-	tally     tally
-	hints     hints
+	learnt    learnt
 }
 
 // A Verdict is one end's report of a dial between two keys.
@@ -245,7 +244,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Sessions() int { return int(s.sessions.Load()) }
 
 // Outcomes returns how the dials of this server ended, as their callers say.
-func (s *Server) Outcomes() []OutcomeCount { return s.tally.counts() }
+func (s *Server) Outcomes() []OutcomeCount { return s.learnt.tally.counts() }
 
-// Hints returns what this server has learnt, in alphabetical order.
-func (s *Server) Hints() []Hint { return s.hints.list() }
+// Hints returns what this server has learnt of kinds of NAT, in alphabetical
+// order.
+func (s *Server) Hints() []Hint { return s.learnt.kinds.list(s.now()) }

@@ -132,8 +132,8 @@ func (s *session) register(m *register) {
 	s.tell(&registered{Ref: m.Ref, ID: m.ID})
 }
 
-// lookup says that a peer is there. One that is not, and one that never was,
-// are the same.
+// lookup says that a peer is there, and how the two have met. A peer that is
+// not there, and one that never was, are the same.
 func (s *session) lookup(m *lookup) {
 	peer := s.server.directory.find(m.ID)
 	if peer == nil {
@@ -144,6 +144,7 @@ func (s *session) lookup(m *lookup) {
 	if info := peer.info.Load(); !info.Ask {
 		p.Report = info.Report
 	}
+	p.Last, p.LastAt = s.server.learnt.pairs.of(s, peer, s.server.now())
 	s.tell(p)
 }
 

@@ -1,0 +1,25 @@
+package rendezvous
+
+import "time"
+
+// learnt is what a server makes of the outcomes that it is told.
+type learnt struct {
+	tally tally
+	kinds hints
+	pairs history
+}
+
+// hint returns what has worked before: for these two, or else for others of
+// their kinds.
+func (l *learnt) hint(from, to *session, kinds nats, now time.Time) string {
+	if way, _ := l.pairs.of(from, to, now); way != "" && way != LastNone {
+		return way
+	}
+	return l.kinds.of(kinds, now)
+}
+
+// learn takes in a dial of which both ends have reported.
+func (l *learnt) learn(d *dial, now time.Time) {
+	l.kinds.learn(d, now)
+	l.pairs.learn(d, now)
+}
