@@ -40,6 +40,11 @@ type Config struct {
 	// stuntd in [os.UserConfigDir].
 	StateDir string
 
+	// Record is a file for what the outcomes of dials have taught (package
+	// rendezvous, Record), so that it survives a restart too. No two servers may
+	// share one. Empty: it is kept in memory only.
+	Record string
+
 	// Drain is how long sessions get at Shutdown to say goodbye; they are
 	// told to come back, elsewhere or later, at moments spread over it.
 	// Zero is 10 seconds.

@@ -76,6 +76,7 @@ func (o *options) flagSet() *flag.FlagSet {
 	fs.StringVar(&o.CertFile, "tls-cert", "", "PEM `file` with the certificate chain; without one, a self-signed certificate is made and kept")
 	fs.StringVar(&o.KeyFile, "tls-key", "", "PEM `file` with the key of -tls-cert")
 	fs.StringVar(&o.StateDir, "state", "", "`directory` for the self-signed certificate's key (default $STATE_DIRECTORY, or stuntd in the user's configuration directory)")
+	fs.StringVar(&o.Record, "record", "", "`file` for what the outcomes of dials have taught; without one, it is kept in memory only")
 	fs.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` to log: debug, info, warn or error")
 	fs.Var(&o.format, "log-format", "`format` of the log on stderr: text or json")
 	fs.DurationVar(&o.Drain, "drain", o.Config.drain(), "how long sessions get to say goodbye at SIGTERM")

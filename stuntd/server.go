@@ -76,6 +76,13 @@ func Start(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.wire(network, pub, fitFiles(limits, s.log), &cfg)
+	if cfg.Record != "" {
+		record, err := openRecord(cfg.Record, s.meet, s.log)
+		if err != nil {
+			return nil, err
+		}
+		s.mux.wg.Go(func() { record.run(ctx) })
+	}
 	s.mux.tls = serverTLS(cert)
 	if watch != nil {
 		s.mux.wg.Go(func() { watch(ctx) })
