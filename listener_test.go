@@ -175,6 +175,7 @@ func TestNames(t *testing.T) {
 	found, err := b.Lookup(t.Context(), "a")
 	require.NoError(t, err)
 	require.True(t, moved.Key().Equal(found.Key))
+	require.WithinDuration(t, time.Now(), found.Since, time.Minute)
 	_, err = b.Lookup(t.Context(), "nobody")
 	require.ErrorIs(t, err, stunt.ErrUnknownPeer)
 

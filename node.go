@@ -140,16 +140,6 @@ func (n *Node) Key() ed25519.PublicKey {
 	return n.key.Public().(ed25519.PublicKey)
 }
 
-// Lookup asks the server whether a peer is there. The error is ErrUnknownPeer
-// if not.
-func (n *Node) Lookup(ctx context.Context, id string) (rendezvous.Presence, error) {
-	if err := n.Up(ctx); err != nil {
-		return rendezvous.Presence{}, err
-	}
-	p, err := n.client.Lookup(ctx, id)
-	return p, fromServer(err)
-}
-
 // Listen registers the node with its server and listens on a virtual port. On
 // port 0 it takes every connection to a port that has no listener of its own.
 // ctx bounds the registration.

@@ -26,6 +26,7 @@ var commands = []command{
 	{name: "probe", args: "[flags]", help: "what the NAT in front of this machine does, and whom it will reach", run: runProbe},
 	{name: "listen", args: "ID --to host:port [flags]", help: "make a local TCP service reachable as ID", run: runListen},
 	{name: "dial", args: "ID[:port] [flags]", help: "connect stdin and stdout, or a local port, to a peer", run: runDial},
+	{name: "lookup", args: "ID [flags]", help: "whether a peer is there, and how it was reached from here", run: runLookup},
 	{name: "lab", args: "grid [flags]", help: "the table of which NATs are crossed, measured in the lab", run: runLab},
 	{name: "key", args: "[show|make] [flags]", help: "this machine's identity", run: runKey},
 	{name: "serve", args: "[flags]", help: "the rendezvous server, as stuntd", run: runServe},
