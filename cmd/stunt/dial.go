@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/gostunt/stunt"
@@ -65,6 +66,8 @@ func runDial(ctx context.Context, e *env, args []string) error {
 
 // forward passes every connection that ln accepts to a dial of its own.
 func forward(ctx context.Context, e *env, ln net.Listener, dial func() (*stunt.Conn, error)) error {
+	var all sync.WaitGroup
+	defer all.Wait()
 	defer ln.Close()
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	for {
@@ -77,7 +80,7 @@ func forward(ctx context.Context, e *env, ln net.Listener, dial func() (*stunt.C
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
-		go func() { // ends with its connection, or the process
+		all.Go(func() { // ends with its connection, or ctx
 			defer c.Close()
 			peer, err := dial()
 			if err != nil {
@@ -86,21 +89,22 @@ func forward(ctx context.Context, e *env, ln net.Listener, dial func() (*stunt.C
 				return
 			}
 			defer peer.Close()
-			join(peer, c.(*net.TCPConn))
-		}()
+			join(ctx, peer, c.(*net.TCPConn))
+		})
 	}
 }
 
 // dialStdio is what ssh's ProxyCommand wants: it ends when the peer has closed,
-// and tells the peer when stdin is at its end.
+// and tells the peer when stdin is at its end. If it ends before that, by a
+// signal or because the peer has, the peer is not told that it was.
 func dialStdio(ctx context.Context, e *env, dial func() (*stunt.Conn, error)) error {
 	conn, err := dial()
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	peer := &end{halfCloser: conn}
+	defer peer.leave()
+	defer context.AfterFunc(ctx, func() { cut(conn) })()
 	go func() { // a read of stdin can't be cut short: this one ends with the process
 		if _, err := io.Copy(conn, e.in); err == nil {
 			peer.finish()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"net"
 	"sync/atomic"
@@ -28,6 +29,14 @@ func (e *end) finish() error {
 	return e.CloseWrite()
 }
 
+// leave closes the connection, if our direction has ended; else it is cut.
+func (e *end) leave() {
+	if !e.finished.Load() {
+		cut(e.halfCloser)
+	}
+	e.Close()
+}
+
 // ended returns nil if the end of the stream that a read has found is one that
 // the other end has sent. A RST is told only once, and if a write was told, a
 // read after it finds an end as after a FIN.
@@ -46,10 +55,12 @@ func (e *end) ended() error {
 	return syscall.ECONNRESET
 }
 
-// join copies both ways until both have ended, passing each end on by itself.
-// It returns the bytes that went from a to b and from b to a.
-func join(a, b halfCloser) (ab, ba int64) {
+// join copies both ways until both have ended, passing each end on by itself,
+// or until ctx ends, which cuts both. It returns the bytes that went from a to b
+// and from b to a.
+func join(ctx context.Context, a, b halfCloser) (ab, ba int64) {
 	ea, eb := &end{halfCloser: a}, &end{halfCloser: b}
+	defer context.AfterFunc(ctx, func() { cut(a); cut(b) })()
 	done := make(chan struct{})
 	go func() { // ends when a does; join waits
 		defer close(done)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/gostunt/stunt"
@@ -62,12 +63,14 @@ func runListen(ctx context.Context, e *env, args []string) error {
 	fmt.Fprintf(e.err, "connect with:  stunt dial %v --server '%s'\n", ln.Addr(), c.Server)
 	fmt.Fprintf(e.err, "or, trusting no server, with the ID:  %s\n", stunt.Fingerprint(n.Key()))
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	var all sync.WaitGroup
+	defer all.Wait()
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
 			return nil // closed, by a signal: there is no other error
 		}
-		go pass(ctx, e, conn.(*stunt.Conn), *to) // ends with its connection, or the process
+		all.Go(func() { pass(ctx, e, conn.(*stunt.Conn), *to) }) // ends with its connection, or ctx
 	}
 }
 
@@ -95,6 +98,6 @@ func pass(ctx context.Context, e *env, peer *stunt.Conn, to string) {
 	defer service.Close()
 	fmt.Fprintf(e.err, "%v: connected, %v\n", peer.Peer(), peer.Path())
 	began := time.Now()
-	in, out := join(peer, service.(*net.TCPConn))
+	in, out := join(ctx, peer, service.(*net.TCPConn))
 	fmt.Fprintf(e.err, "%v: closed after %v, %d bytes in, %d out\n", peer.Peer(), time.Since(began).Round(time.Millisecond), in, out)
 }
