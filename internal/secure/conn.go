@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Conn is a connection in records: a whole [net.Conn], with CloseWrite. All methods may be called at the same time.
+// Conn is a connection in records: a whole [net.Conn], with CloseWrite, that can go on over another TCP connection
+// ([Conn.Move]). All methods may be called at the same time.
 //
 // The end of the stream is authenticated. Read returns io.EOF only when the peer has said that it sends no more; a
 // connection that ends otherwise, by whoever's hand, returns io.ErrUnexpectedEOF. A record that was tampered with is a
@@ -21,20 +22,20 @@ import (
 // went out; the rest of them stays first in line, and goes with the next Write (of no bytes even), CloseWrite or Close. So a
 // Write may return len(p) and a timeout at once. A Read that times out in the middle of a record goes on from there.
 type Conn struct {
-	conn net.Conn
-
 	dead      atomic.Pointer[error] // why every call fails: net.ErrClosed, or what killed the connection
 	closeOnce sync.Once
 	closeErr  error // of the one Close
+	legs      legs
+	wg        sync.WaitGroup // moveOut; added to under the lock of legs, and not once dead
 
-	inMu sync.Mutex // guards in
+	inMu sync.Mutex // guards following
 	in   reader
+	from net.Conn // the leg that in reads
 
-	outMu sync.Mutex // guards out
-	out   writer
-
-	deadlineMu sync.Mutex // guards following, and the setting of it on conn
-	deadline   time.Time  // of writes
+	outMu   chan struct{} // guards following; of capacity 1: who is in it holds the lock. A mutex would do, but for synctest
+	out     writer
+	to      net.Conn     // the leg that out writes
+	writing atomic.Int32 // calls of Write and CloseWrite under way: what Close does not wait for
 }
 
 // farewell is how long Close may take to tell the peer that the stream ends here. It takes no time unless the peer has stopped
@@ -42,7 +43,11 @@ type Conn struct {
 const farewell = time.Second
 
 func newConn(c net.Conn, k *keys) *Conn {
-	return &Conn{conn: c, in: reader{half: newHalf(k.in)}, out: writer{half: newHalf(k.out)}}
+	return &Conn{
+		legs: legs{all: []net.Conn{c}},
+		in:   reader{half: newHalf(k.in)}, from: c,
+		out: writer{half: newHalf(k.out)}, to: c, outMu: make(chan struct{}, 1),
+	}
 }
 
 // Read reads decrypted bytes, of one record at most. It decrypts into p directly if p has room for the whole record: 32 KiB
@@ -56,8 +61,15 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, err := c.in.read(c.conn, p)
-	if err != nil && err != io.EOF {
+	n, err := c.in.read(c.from, p)
+	for err == errSwitched {
+		if err = c.follow(); err == nil {
+			n, err = c.in.read(c.from, p)
+		}
+	}
+	if err == io.EOF {
+		c.over(&c.legs.inOver)
+	} else if err != nil {
 		err = c.failed("read", err)
 	}
 	return n, err
@@ -65,12 +77,14 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write encrypts p and writes it. After CloseWrite it fails with syscall.EPIPE.
 func (c *Conn) Write(p []byte) (int, error) {
-	c.outMu.Lock()
-	defer c.outMu.Unlock()
+	c.writing.Add(1)
+	defer c.writing.Add(-1)
+	c.lockOut()
+	defer c.unlockOut()
 	total := 0
 	err := c.writable()
 	if err == nil {
-		err = c.out.flush(c.conn) // what an earlier Write left
+		err = c.flush() // what an earlier Write left
 	}
 	for err == nil && total < len(p) {
 		var n int
@@ -83,16 +97,22 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return total, err
 }
 
+func (c *Conn) lockOut()   { c.outMu <- struct{}{} }
+func (c *Conn) unlockOut() { <-c.outMu }
+
 // push encrypts and writes some of p. It returns how much of p the stream has taken, by the kernel or in pending.
 func (c *Conn) push(p []byte) (int, error) {
 	if err := c.writable(); err != nil {
+		return 0, err
+	}
+	if err := c.turn(); err != nil {
 		return 0, err
 	}
 	n, err := c.out.seal(p)
 	if err != nil {
 		return 0, err
 	}
-	err = c.out.flush(c.conn)
+	err = c.flush()
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return 0, err
 	}
@@ -108,9 +128,9 @@ func (c *Conn) writable() error {
 	if c.out.shut {
 		return c.opError("write", syscall.EPIPE)
 	}
-	c.deadlineMu.Lock()
-	t := c.deadline
-	c.deadlineMu.Unlock()
+	c.legs.mu.Lock()
+	t := c.legs.writeDeadline
+	c.legs.mu.Unlock()
 	if !t.IsZero() && !time.Now().Before(t) {
 		return c.opError("write", os.ErrDeadlineExceeded)
 	}
@@ -120,29 +140,33 @@ func (c *Conn) writable() error {
 // CloseWrite tells the peer that no more will come, and closes the sending half of the connection; Read goes on. If it
 // times out it may be called again.
 func (c *Conn) CloseWrite() error {
-	c.outMu.Lock()
-	defer c.outMu.Unlock()
+	c.writing.Add(1)
+	defer c.writing.Add(-1)
+	c.lockOut()
+	defer c.unlockOut()
 	if dead := c.dead.Load(); dead != nil {
 		return c.opError("close", *dead)
 	}
 	if err := c.goodbye(); err != nil {
 		return c.failed("close", err)
 	}
-	if half, ok := c.conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
+	if half, ok := c.to.(interface{ CloseWrite() error }); ok {
+		if err := half.CloseWrite(); !errors.Is(err, net.ErrClosed) { // it has been left meanwhile, and closed
+			return err
+		}
 	}
 	return nil
 }
 
 // goodbye writes all that is pending and the close record. The caller holds outMu.
 func (c *Conn) goodbye() error {
-	if err := c.out.flush(c.conn); err != nil {
+	if err := c.flush(); err != nil {
 		return err
 	}
 	if err := c.out.sealClose(); err != nil {
 		return err
 	}
-	return c.out.flush(c.conn)
+	return c.flush()
 }
 
 // Close ends both directions and unblocks everybody. Unless a Write was under way, the peer is told that what it has got is
@@ -153,22 +177,19 @@ func (c *Conn) Close() error {
 }
 
 func (c *Conn) close() error {
-	if !c.kill(net.ErrClosed) {
+	alive := c.kill(net.ErrClosed)
+	// From here on nobody sets another deadline, and there is no Move.
+	err := c.legs.setDeadlines(time.Unix(1, 0), time.Now().Add(farewell))
+	defer c.wg.Wait()
+	if !alive {
 		return nil // what killed the connection has closed it
 	}
-	if err := c.conn.SetReadDeadline(time.Unix(1, 0)); err != nil { // now, whatever the rest may take
-		return c.conn.Close()
+	if err == nil && c.writing.Load() == 0 {
+		c.lockOut()     // after moveOut at most, which the deadline ends
+		_ = c.goodbye() // if it fails, the peer sees what happened: no proper end
+		c.unlockOut()
 	}
-	if c.outMu.TryLock() {
-		c.deadlineMu.Lock() // nobody sets another deadline from here on
-		err := c.conn.SetWriteDeadline(time.Now().Add(farewell))
-		c.deadlineMu.Unlock()
-		if err == nil {
-			_ = c.goodbye() // if it fails, the peer sees what happened: no proper end
-		}
-		c.outMu.Unlock()
-	}
-	return c.conn.Close()
+	return c.legs.close()
 }
 
 // kill makes every later call fail with err. It reports false if the connection was dead already.
@@ -177,9 +198,9 @@ func (c *Conn) kill(err error) bool { return c.dead.CompareAndSwap(nil, &err) }
 // failed turns an error of one direction into what the caller of op should see, and acts on it.
 func (c *Conn) failed(op string, err error) error {
 	var refused *RecordError
-	if errors.As(err, &refused) || err == errExhausted {
+	if errors.As(err, &refused) || err == errExhausted || err == errNotMoved {
 		if c.kill(err) {
-			c.conn.Close()
+			c.legs.close()
 		}
 	}
 	if dead := c.dead.Load(); dead != nil {
@@ -189,14 +210,15 @@ func (c *Conn) failed(op string, err error) error {
 }
 
 func (c *Conn) opError(op string, err error) error {
-	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+	leg := c.legs.current()
+	return &net.OpError{Op: op, Net: leg.LocalAddr().Network(), Source: leg.LocalAddr(), Addr: leg.RemoteAddr(), Err: err}
 }
 
-// LocalAddr returns the address of the connection underneath.
-func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+// LocalAddr returns the address of the connection that Write uses.
+func (c *Conn) LocalAddr() net.Addr { return c.legs.current().LocalAddr() }
 
-// RemoteAddr returns the address of the connection underneath.
-func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
+// RemoteAddr returns the address of the connection that Write uses.
+func (c *Conn) RemoteAddr() net.Addr { return c.legs.current().RemoteAddr() }
 
 // SetDeadline sets both deadlines.
 func (c *Conn) SetDeadline(t time.Time) error {
@@ -205,19 +227,22 @@ func (c *Conn) SetDeadline(t time.Time) error {
 
 // SetReadDeadline sets when Read stops waiting; the zero time is never.
 func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.legs.mu.Lock()
+	defer c.legs.mu.Unlock()
 	if dead := c.dead.Load(); dead != nil {
-		return c.opError("set", *dead)
+		return c.legs.opError("set", *dead)
 	}
-	return c.conn.SetReadDeadline(t)
+	c.legs.readDeadline = t
+	return c.legs.each(func(leg net.Conn) error { return leg.SetReadDeadline(t) })
 }
 
 // SetWriteDeadline sets when Write and CloseWrite stop waiting; the zero time is never.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
-	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
+	c.legs.mu.Lock()
+	defer c.legs.mu.Unlock()
 	if dead := c.dead.Load(); dead != nil {
-		return c.opError("set", *dead)
+		return c.legs.opError("set", *dead)
 	}
-	c.deadline = t
-	return c.conn.SetWriteDeadline(t)
+	c.legs.writeDeadline = t
+	return c.legs.each(func(leg net.Conn) error { return leg.SetWriteDeadline(t) })
 }

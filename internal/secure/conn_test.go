@@ -145,7 +145,8 @@ func TestRecordsMoved(t *testing.T) {
 		"repeated":  bytes.Join([][]byte{a, a, b, end}, nil),
 		"left out":  bytes.Join([][]byte{a, end}, nil),
 		"reflected": back,
-		"reserved":  bytes.Join([][]byte{{3, 0, 17}, a}, nil),
+		"reserved":  bytes.Join([][]byte{{4, 0, 17}, a}, nil),
+		"no switch": bytes.Join([][]byte{{typeSwitch, 0, 17}, a}, nil),
 		"empty":     bytes.Join([][]byte{{typeData, 0, 16}, a}, nil),
 		"too long":  bytes.Join([][]byte{{typeData, 0x80, 0x11}, make([]byte, 1<<16)}, nil),
 	} {

@@ -119,6 +119,7 @@ func FuzzRecords(f *testing.F) {
 	f.Add(good[:30], 1)
 	f.Add([]byte{typeClose, 0, 16}, 1)
 	f.Add([]byte{typeData, 0xff, 0xff}, 2)
+	f.Add([]byte{typeSwitch, 0, 16}, 3)
 	f.Fuzz(func(t *testing.T, b []byte, segment int) {
 		if segment < 1 {
 			return
@@ -129,6 +130,38 @@ func FuzzRecords(f *testing.F) {
 		case !strings.HasPrefix(sent, string(got)):
 			t.Fatalf("read %q", got)
 		case err == nil && (string(got) != sent || !bytes.HasPrefix(b, good)):
+			t.Fatalf("a proper end after %q", got)
+		case err != nil && !errors.As(err, &refused) && !errors.Is(err, io.ErrUnexpectedEOF):
+			t.Fatalf("unexpected error: %v", err)
+		}
+	})
+}
+
+// FuzzMove is FuzzRecords for a stream that goes over to another connection: nothing that comes on either one, or behind
+// the switch on the old one, is read but what was sent, in its order.
+func FuzzMove(f *testing.F) {
+	const sent = "helloworld"
+	ds, ls := provenSessions(f)
+	before, after := movedStream(f, ds, "hello", "world")
+	f.Add(before, after, 1000)
+	f.Add(append(bytes.Clone(before), after...), after, 7)
+	f.Add(after, before, 1)
+	f.Add(before, before, 1)
+	f.Fuzz(func(t *testing.T, b1, b2 []byte, segment int) {
+		if segment < 1 {
+			return
+		}
+		c := listening(*ls.keys, &segments{b: b1, size: segment})
+		if err := c.Move(&wire{in: &segments{b: b2, size: segment}}); err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		got, err := io.ReadAll(c)
+		var refused *RecordError
+		switch {
+		case !strings.HasPrefix(sent, string(got)):
+			t.Fatalf("read %q", got)
+		case err == nil && (string(got) != sent || !bytes.HasPrefix(b1, before) || !bytes.HasPrefix(b2, after)):
 			t.Fatalf("a proper end after %q", got)
 		case err != nil && !errors.As(err, &refused) && !errors.Is(err, io.ErrUnexpectedEOF):
 			t.Fatalf("unexpected error: %v", err)

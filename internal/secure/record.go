@@ -5,12 +5,14 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 // A record on the wire:
 //
-//	0  1  type: 1 data, 2 close (the sender sends no more); all others are refused
-//	1  2  length of what follows, 17 to 32784; 16 for close
+//	0  1  type: 1 data, 2 close (the sender sends no more), 3 switch (the sender's next record comes over the next
+//	      connection, see Conn.Move, and whatever comes here is not its); all others are refused
+//	1  2  length of what follows, 17 to 32784 for data; 16 for the others, which are empty
 //	3  n  ciphertext and tag, with these three bytes as associated data
 //
 // Type and length are outside so that plaintext and ciphertext lie at the same offset and a record can be decrypted in
@@ -21,8 +23,9 @@ import (
 // of them, measured equal within the noise in writes up to 64 KiB; in writes of 1 MiB, 120 KiB to the call gained
 // a quarter, which is not worth twice the memory and twice the wait for a record on a slow path.
 const (
-	typeData  = 1
-	typeClose = 2
+	typeData   = 1
+	typeClose  = 2
+	typeSwitch = 3
 
 	recordHeader   = 3
 	recordOverhead = recordHeader + tagSize
@@ -59,9 +62,10 @@ var (
 
 // reader is the receiving direction. Its owner holds the lock of its Conn.
 type reader struct {
-	half  half
-	plain []byte // decrypted and not yet taken; lies in buf before r
-	eof   bool   // a close record came
+	half     half
+	plain    []byte    // decrypted and not yet taken; lies in buf before r
+	eof      bool      // a close record came
+	switched time.Time // when a switch record came that was not followed yet, or zero
 
 	buf   []byte            // small, or all of big
 	r, w  int               // buf[r:w] came from the network and is not yet decrypted
@@ -70,16 +74,21 @@ type reader struct {
 }
 
 // read moves decrypted bytes to p, after blocking on conn if there are none. An error of conn (a deadline) leaves what has
-// arrived where it is, and the next call goes on from there.
+// arrived where it is, and the next call goes on from there. After a switch record it returns errSwitched, until switched is
+// cleared and it is given the next conn.
 func (r *reader) read(conn net.Conn, p []byte) (int, error) {
-	if len(r.plain) == 0 && !r.eof {
+	if len(r.plain) == 0 && !r.eof && r.switched.IsZero() {
 		n, err := r.record(conn, p)
 		if n > 0 || err != nil {
 			return n, err
 		}
 	}
-	if len(r.plain) == 0 {
+	switch {
+	case len(r.plain) > 0:
+	case r.eof:
 		return 0, io.EOF
+	default:
+		return 0, errSwitched
 	}
 	n := copy(p, r.plain)
 	r.plain = r.plain[n:]
@@ -95,9 +104,9 @@ func (r *reader) record(conn net.Conn, p []byte) (int, error) {
 	header := r.buf[r.r : r.r+recordHeader]
 	kind, length := header[0], int(binary.BigEndian.Uint16(header[1:]))
 	switch {
-	case kind != typeData && kind != typeClose:
+	case kind < typeData || kind > typeSwitch:
 		return 0, errType
-	case kind == typeClose && length != tagSize, kind == typeData && (length <= tagSize || length > tagSize+maxPlain):
+	case kind != typeData && length != tagSize, kind == typeData && (length <= tagSize || length > tagSize+maxPlain):
 		return 0, errLength
 	}
 	if err := r.fill(conn, recordHeader+length); err != nil {
@@ -117,6 +126,12 @@ func (r *reader) record(conn net.Conn, p []byte) (int, error) {
 		return 0, errTag
 	}
 	r.r += recordHeader + length
+	if kind == typeSwitch {
+		r.switched = time.Now()
+		r.r = r.w // what follows is nobody's
+		r.release()
+		return 0, nil
+	}
 	r.eof = kind == typeClose
 	if !direct {
 		r.plain = plain
@@ -182,11 +197,12 @@ func (r *reader) release() {
 // A sealed record is final: it is sent as it is, whatever happens, because a second plaintext under the same nonce
 // would give away both. So what a deadline keeps back waits in pending, ahead of everything later.
 type writer struct {
-	half    half
-	sent    int  // plaintext bytes, up to maxPlain; after that it stays
-	shut    bool // the close record is sealed
-	buf     *[bufferSize]byte
-	pending []byte // sealed and not yet written; lies in buf
+	half      half
+	sent      int  // plaintext bytes, up to maxPlain; after that it stays
+	shut      bool // the close record is sealed
+	switching bool // a switch record is the last of pending
+	buf       *[bufferSize]byte
+	pending   []byte // sealed and not yet written; lies in buf
 }
 
 // seal encrypts as much of p as one write may carry, at least one record, and returns how much that was. Nothing is pending.
@@ -218,6 +234,14 @@ func (w *writer) sealClose() error {
 	}
 	w.shut = true
 	return nil
+}
+
+// sealSwitch encrypts the switch record. Nothing goes behind it before it is flushed.
+func (w *writer) sealSwitch() error {
+	w.borrow()
+	err := w.record(typeSwitch, nil)
+	w.switching = err == nil
+	return err
 }
 
 func (w *writer) borrow() {
