@@ -51,6 +51,7 @@ type Node struct {
 // state is what changes in a node's life.
 type state struct {
 	closed     bool
+	up         bool // a session stands
 	listeners  map[uint16]*Listener
 	server     netip.AddrPort // that the session is with
 	server6    netip.AddrPort // the same over IPv6, if it has such an address
@@ -99,6 +100,7 @@ func (n *Node) setUp() error {
 		RootCAs:   c.RootCAs,
 		Logger:    n.log,
 		OnSession: n.onSession,
+		OnDown:    n.onDown,
 		OnOffer:   n.onOffer,
 		OnLost: func(id string, err error) {
 			n.log.Warn("name lost to another session", "phase", "session", "peer", id, "err", err)

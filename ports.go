@@ -110,7 +110,11 @@ func (p *ports) sessionPort(ctx context.Context) (*punch.Port, error) {
 		go port.Close() // waits for its accept loops, which don't wait for us
 		return nil, net.ErrClosed
 	}
-	p.session = port // only the session's own goroutine comes here
+	if p.session != nil { // two came at once
+		go port.Close()
+		return p.session, nil
+	}
+	p.session = port
 	clear(p.used)
 	return port, nil
 }

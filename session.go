@@ -19,8 +19,15 @@ const deregisterTimeout = time.Second
 
 var errPortTaken = errors.New("another listener of this node has that port")
 
+// serverConn is the connection of a session.
+type serverConn struct {
+	*net.TCPConn
+	server6 netip.AddrPort // where the same server is over IPv6, if it has such an address
+}
+
 // dialServer opens the connection of a session, from the port that the node
 // punches from, so that the server sees the public end of exactly that port.
+// While a session stands it is also asked for another one, with a server that is preferred.
 func (n *Node) dialServer(ctx context.Context, _, address string) (net.Conn, error) {
 	addrs, err := resolve(ctx, address)
 	if err != nil {
@@ -30,17 +37,14 @@ func (n *Node) dialServer(ctx context.Context, _, address string) (net.Conn, err
 	for _, server := range addrs {
 		c, err := n.dialFromSession(ctx, server)
 		if err == nil {
-			n.mu.Lock()
-			n.st.server, n.st.server6 = server, firstIPv6(addrs)
-			n.mu.Unlock()
-			return c, nil
+			return &serverConn{c, firstIPv6(addrs)}, nil
 		}
 		errs = append(errs, err)
 	}
 	return nil, errors.Join(errs...)
 }
 
-func (n *Node) dialFromSession(ctx context.Context, server netip.AddrPort) (net.Conn, error) {
+func (n *Node) dialFromSession(ctx context.Context, server netip.AddrPort) (*net.TCPConn, error) {
 	for again := true; ; again = false {
 		port, err := n.ports.sessionPort(ctx)
 		if err != nil {
@@ -50,7 +54,7 @@ func (n *Node) dialFromSession(ctx context.Context, server netip.AddrPort) (net.
 		if err == nil {
 			return c, nil
 		}
-		if !again || sock.Classify(err) != sock.AddrNotAvail {
+		if !again || sock.Classify(err) != sock.AddrNotAvail || n.hasSession() {
 			return nil, err
 		}
 		n.ports.renewSession()
@@ -90,10 +94,11 @@ func firstIPv6(addrs []netip.AddrPort) netip.AddrPort {
 
 // onSession is called for each new session. It tells the server where this
 // node's port is, and has the NAT probed, again where its address is another.
-func (n *Node) onSession(w rendezvous.Welcome) {
+func (n *Node) onSession(w rendezvous.Welcome, over net.Conn) {
+	c := over.(*serverConn)
+	server := sock.AddrPort(c.RemoteAddr())
 	n.mu.Lock()
-	n.st.public = w.Observed
-	server := n.st.server
+	n.st.up, n.st.public, n.st.server, n.st.server6 = true, w.Observed, server, c.server6
 	// From another address the world may look different.
 	again := !n.st.probing && n.st.probedFrom != w.Observed.Addr()
 	if again {
@@ -106,6 +111,19 @@ func (n *Node) onSession(w rendezvous.Welcome) {
 	if again {
 		n.wg.Go(n.probe)
 	}
+}
+
+// onDown is called when a session has ended, or none came about.
+func (n *Node) onDown(error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.st.up = false
+}
+
+func (n *Node) hasSession() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.st.up
 }
 
 // probe learns what the NAT does; ends by itself, or with the node.

@@ -24,6 +24,10 @@ const (
 	// news, and not one more failure.
 	stableTime = 10 * time.Second
 
+	// maxRelapses bounds how often the time between two looks for a preferred
+	// server doubles, because its sessions don't last: to eight minutes.
+	maxRelapses = 4
+
 	// maxLeave bounds how long a draining server can ask a client to stay away.
 	maxLeave = time.Minute
 )
@@ -33,6 +37,7 @@ type visit struct {
 	err       error
 	connected bool          // TCP stood
 	lasted    time.Duration // the session, from its Welcome
+	earlier   *arrival      // why it ended, if it did for a server that is preferred
 	notBefore time.Time     // when a draining server wants to be rid of us
 }
 
@@ -41,7 +46,9 @@ type visit struct {
 type round struct {
 	servers  []ServerAddr // those left
 	at       int
-	failures int // since the last stable session
+	failures int  // since the last stable session
+	relapses int  // times in a row that going back to a preferred server was no good
+	returned bool // the present visit is to one that we went back to
 	struck   bool
 }
 
@@ -54,10 +61,40 @@ func (r *round) strike() bool {
 	return len(r.servers) > 0
 }
 
-// next moves on to the next server and returns how long to wait before it: a
+// back makes the server at the index the next one; v has ended for it.
+func (r *round) back(at int, v visit) {
+	r.judge(v)
+	r.at, r.returned, r.struck = at, true, false
+}
+
+// restart begins a new round, without a wait: the world is another one.
+func (r *round) restart() {
+	r.at, r.failures, r.struck, r.returned = 0, 0, false, false
+}
+
+// judge learns from a visit whether it was good to go back there.
+func (r *round) judge(v visit) {
+	switch {
+	case !r.returned:
+	case v.lasted >= stableTime:
+		r.relapses = 0
+	default:
+		r.relapses = min(r.relapses+1, maxRelapses)
+	}
+	r.returned = false
+}
+
+// next moves on and returns how long to wait before the next visit: a
 // random time below a bound that doubles with every round over all servers.
+// After a session that lasted, a new round begins at the first server, where
+// everybody else will be. One that says goodbye is left for the next.
 func (r *round) next(v visit) time.Duration {
-	if !r.struck {
+	r.judge(v)
+	switch {
+	case r.struck:
+	case v.lasted >= stableTime && v.notBefore.IsZero():
+		r.at = 0
+	default:
 		r.at++
 	}
 	r.at %= len(r.servers)

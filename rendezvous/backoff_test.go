@@ -59,6 +59,35 @@ func TestRoundOverServers(t *testing.T) {
 	require.Equal(t, []ServerAddr{a, b, c}, configured, "the configuration is not ours to change")
 }
 
+// All nodes end at the same server: the first that is there.
+func TestRoundPrefersTheFirst(t *testing.T) {
+	r := round{servers: make([]ServerAddr, 3)}
+	lasted := visit{connected: true, lasted: stableTime}
+	r.next(visit{})
+	require.Equal(t, 1, r.at)
+	r.next(lasted)
+	require.Equal(t, 0, r.at, "after a session that lasted, from the beginning")
+	r.next(visit{lasted: time.Second})
+	require.Equal(t, 1, r.at, "one that did not is no reason to come again at once")
+	r.next(visit{lasted: stableTime, notBefore: time.Now()})
+	require.Equal(t, 2, r.at, "one that said goodbye isn't either")
+
+	for range 2 * maxRelapses {
+		r.back(0, lasted)
+		r.next(visit{lasted: time.Second})
+		require.Equal(t, 1, r.at, "the preferred one was no good")
+	}
+	require.Equal(t, maxRelapses, r.relapses, "so it is looked for less and less often")
+	r.back(0, lasted)
+	r.next(lasted)
+	require.Zero(t, r.relapses)
+
+	r.next(visit{})
+	r.next(visit{})
+	r.restart()
+	require.Equal(t, round{servers: r.servers}, r, "in another network, all is new")
+}
+
 func TestSleep(t *testing.T) {
 	require.True(t, sleep(t.Context(), 0))
 	ctx, cancel := context.WithCancel(t.Context())

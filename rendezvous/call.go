@@ -58,6 +58,7 @@ func (c *Client) Dial(ctx context.Context, req DialRequest) (*Call, error) {
 		return nil, lost(err)
 	}
 	s.link.send(frame)
+	s.await() // it answers at once, whatever the peer does
 	return call, nil
 }
 

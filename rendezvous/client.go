@@ -18,7 +18,9 @@ import (
 // a time, and must not block: neither Register nor another call that waits for
 // the server may be made from them. All may be nil.
 type ClientConfig struct {
-	Servers []ServerAddr       // tried in this order, round and round; at least one
+	// Servers are those to choose from, at least one. Nodes meet only at the
+	// same server, so all prefer the same: the first of the list that is there.
+	Servers []ServerAddr
 	Key     ed25519.PrivateKey // required
 	// Dial connects to a server; nil is net.Dialer. It may bind the port that
 	// holes will be punched from. The client owns the connection and, if it
@@ -26,16 +28,21 @@ type ClientConfig struct {
 	Dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 	RootCAs *x509.CertPool // for servers without a pin; nil: the system's
 	Agent   string         // told to servers; may be empty
-	Timeout time.Duration  // for connecting with TLS, for a Welcome, for a pong; 0: 10 s
+	Timeout time.Duration  // for connecting with TLS and for a Welcome; half of it for a pong; 0: 10 s
+	Return  time.Duration  // how often a server is looked for that is listed before the one we are with; 0: 30 s
 	Logger  *slog.Logger   // nil is silent
 
-	OnSession func(Welcome)              // a session stands
+	OnSession func(Welcome, net.Conn)    // a session stands, over a connection that Dial returned
 	OnDown    func(error)                // a session ended, or none came about; the next attempt follows
 	OnLost    func(id string, err error) // an ID that stood was given to someone else, and is not asked for again
 	OnOffer   func(*Offer)               // somebody dials us; nil refuses all with CodePortClosed
 }
 
 func (cfg *ClientConfig) timeout() time.Duration { return span(cfg.Timeout, 10*time.Second) }
+
+// patience is the time for a reply on a session that stands: TCP has sent the
+// ping four or five times by then. A wrong guess costs no more than a handshake.
+func (cfg *ClientConfig) patience() time.Duration { return cfg.timeout() / 2 }
 
 // A Client keeps one session with one of its servers for as long as Run runs.
 // All its methods are safe for concurrent use.
@@ -45,6 +52,7 @@ type Client struct {
 	mu      sync.Mutex               // guards following; taken before a session's mu
 	info    *Info                    // nil: nothing to say
 	ids     map[string]*registration // what is registered, or to be
+	turn    context.CancelCauseFunc  // ends the present visit, or the wait after it; nil before Run
 	current *clientSession           // has sent its Hello; nil if there is none
 	welcome *Welcome                 // of current, when it stands
 	changed chan struct{}            // closed when welcome or final is set; then a new one
@@ -59,7 +67,8 @@ func NewClient(cfg ClientConfig) *Client {
 
 // Run connects, keeps the session alive, and connects again when it is lost:
 // at once and then ever more slowly, at random times, so that a server that
-// comes back is not met by everybody together. It returns the error of ctx, or
+// comes back is not met by everybody together. A session with a server that is
+// not the first one ends when one before it is there again. Run returns the error of ctx, or
 // a *FinalError when no server is left that would ever have us; several are
 // joined. It can be called once.
 func (c *Client) Run(ctx context.Context) error {
@@ -71,6 +80,9 @@ func (c *Client) Run(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.final = end
+	if c.turn != nil {
+		c.turn(nil)
+	}
 	for _, r := range c.ids {
 		r.settle(end)
 	}
@@ -88,19 +100,37 @@ func (c *Client) run(ctx context.Context) error {
 	}
 	r := round{servers: c.cfg.Servers}
 	var refusals []error
+	var ready *tls.Conn // to the server whose turn it is; nil: none yet
 	for {
-		v := c.visit(ctx, r.server(), cert)
+		turn := c.newTurn(ctx)
+		v := c.visit(turn, &r, cert, ready)
 		if ctx.Err() != nil {
+			v.earlier.close()
 			return ctx.Err()
 		}
 		c.down(r.server(), v.err)
 		if final := asFinal(r.server(), v.err); final != nil {
 			refusals = append(refusals, final)
 			if !r.strike() {
+				v.earlier.close()
 				return joined(refusals)
 			}
 		}
-		if !sleep(ctx, r.next(v)) {
+		ready = nil
+		switch {
+		case turn.Err() != nil: // Reconnect
+			v.earlier.close()
+			r.restart()
+		case v.earlier != nil:
+			r.back(v.earlier.at, v)
+			ready = v.earlier.conn
+		case !sleep(turn, r.next(v)):
+			r.restart()
+		}
+		if ctx.Err() != nil {
+			if ready != nil {
+				ready.NetConn().Close()
+			}
 			return ctx.Err()
 		}
 	}

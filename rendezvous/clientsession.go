@@ -56,19 +56,24 @@ type reply struct {
 	err     error
 }
 
-// visit connects to a server and runs a session until it ends.
-func (c *Client) visit(ctx context.Context, server ServerAddr, cert tls.Certificate) (v visit) {
-	conn, connected, err := c.connect(ctx, server, cert)
-	v.connected = connected
-	if err != nil {
-		v.err = err
-		return v
+// visit connects to the round's server, unless a connection is there already,
+// and runs a session until it ends.
+func (c *Client) visit(ctx context.Context, r *round, cert tls.Certificate, conn *tls.Conn) (v visit) {
+	if v.connected = true; conn == nil {
+		if conn, v.connected, v.err = c.connect(ctx, r.server(), cert); v.err != nil {
+			if ctx.Err() != nil {
+				v.err = context.Cause(ctx)
+			}
+			return v
+		}
 	}
 	s := &clientSession{client: c, link: newLink(conn, conn.NetConn(), math.MaxInt), stop: make(chan struct{}),
 		requests: make(map[uint32]*request), calls: make(map[DialID]*Call), offers: make(map[DialID]*Offer)}
-	defer context.AfterFunc(ctx, func() { s.link.hangUp(ctx.Err()) })()
+	defer context.AfterFunc(ctx, func() { s.link.hangUp(context.Cause(ctx)) })()
 	s.begin()
+	look := c.lookOut(ctx, r, cert, func() { s.link.hangUp(errEarlier) })
 	v.err = s.link.reason(s.read())
+	v.earlier = look.end()
 	s.end(v.err)
 	v.notBefore = s.notBefore
 	if !s.began.IsZero() {
@@ -129,15 +134,15 @@ func (s *clientSession) begin() {
 
 // registerFrame makes the request for a registration. Caller holds the client's mu.
 func (s *clientSession) registerFrame(r *registration) []byte {
-	frame, err := encode(&register{Ref: s.await(&request{registration: r}), ID: r.id})
+	frame, err := encode(&register{Ref: s.number(&request{registration: r}), ID: r.id})
 	if err != nil {
 		return nil // a valid ID fits
 	}
 	return frame
 }
 
-// await numbers a request.
-func (s *clientSession) await(r *request) uint32 {
+// number gives a request its own.
+func (s *clientSession) number(r *request) uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lastRef++
@@ -148,7 +153,7 @@ func (s *clientSession) await(r *request) uint32 {
 // request sends what build makes and waits for the reply to it.
 func (s *clientSession) request(ctx context.Context, build func(ref uint32) message) (message, error) {
 	r := &request{reply: make(chan reply, 1)}
-	ref := s.await(r)
+	ref := s.number(r)
 	defer s.take(ref)
 	s.mu.Lock()
 	err := s.err
@@ -157,6 +162,7 @@ func (s *clientSession) request(ctx context.Context, build func(ref uint32) mess
 		return nil, lost(err)
 	}
 	s.send(build(ref))
+	s.await()
 	select {
 	case got := <-r.reply:
 		return got.message, got.err
@@ -207,8 +213,8 @@ func (s *clientSession) read() error {
 		if err != nil {
 			return err
 		}
-		s.awaiting.Store(false) // it lives, until a ping shows otherwise
 		s.link.expect(0)
+		s.awaiting.Store(false) // it lives, until a ping shows otherwise; last, so that no time just set is undone
 		if s.began.IsZero() {
 			err = s.welcomed(m)
 		} else {
@@ -247,7 +253,7 @@ func (s *clientSession) stand() {
 	c.mu.Unlock()
 	orSilent(c.cfg.Logger).Debug("session up", "local", s.welcome.Observed, "remote", s.link.conn.RemoteAddr())
 	if c.cfg.OnSession != nil {
-		c.cfg.OnSession(s.welcome)
+		c.cfg.OnSession(s.welcome, s.link.raw)
 	}
 }
 
@@ -261,13 +267,18 @@ func (s *clientSession) ping() {
 		case <-s.stop:
 			return
 		case <-tick.C:
-			// Only the first unanswered ping sets the time: a shorter
-			// keepalive would put it off for ever.
-			if s.awaiting.CompareAndSwap(false, true) {
-				s.link.expect(s.client.cfg.timeout())
-			}
+			s.await()
 			s.send(&ping{})
 		}
+	}
+}
+
+// await gives the server some time to say something, after which the session
+// ends. Only the first unanswered message sets the time: each of the later
+// ones would put it off.
+func (s *clientSession) await() {
+	if s.awaiting.CompareAndSwap(false, true) {
+		s.link.expect(s.client.cfg.patience())
 	}
 }
 

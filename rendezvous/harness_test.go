@@ -147,7 +147,7 @@ func (h *host) client(t testing.TB, cfg ClientConfig) *node {
 	n := &node{key: cfg.Key, offers: make(chan *Offer, 2000), up: make(chan Welcome, 100), down: make(chan error, 100),
 		lost: make(chan string, 100), ended: make(chan error, 1)}
 	cfg.OnOffer = func(o *Offer) { n.offers <- o }
-	cfg.OnSession = func(w Welcome) { n.up <- w }
+	cfg.OnSession = func(w Welcome, _ net.Conn) { n.up <- w }
 	cfg.OnDown = func(err error) { n.down <- err }
 	cfg.OnLost = func(id string, err error) { n.lost <- id }
 	n.Client = NewClient(cfg)
