@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 )
 
 // hostTUN is the only device of a host but lo, as its own processes see it.
@@ -17,56 +18,73 @@ const hostTUN = "tun0"
 type Host struct {
 	lab  *Lab
 	name string
-	at   *network
-	wire *wire
 	ns   *namespace
 	tun  *os.File
-	v6   netip.Addr
+	spot atomic.Pointer[spot]
 
 	mu sync.Mutex   // guards following
 	v4 []netip.Addr // the first, and those of AddAddr
+	v6 netip.Addr
+}
+
+// spot is where a host is attached.
+type spot struct {
+	at   *network
+	wire *wire
 }
 
 // Host makes a host attached at a place, nil being the Internet. Its default
 // route leads to the link.
 func (l *Lab) Host(name string, at Place, link Link) *Host {
-	h := &Host{lab: l, name: name, at: l.place(name, at)}
-	h.wire = l.newWire(name, link, h.receive, h.at.fromBelow)
-	v4, number := h.at.address(false)
-	h.v4 = []netip.Addr{v4}
-	addrs := []netip.Prefix{h.prefix(v4)}
-	if h.at.has6 && !link.NoIPv6 {
-		b := h.at.prefix6.Addr().As16()
-		b[14], b[15] = byte(number>>8), byte(number)
-		h.v6 = netip.AddrFrom16(b)
-		addrs = append(addrs, h.prefix(h.v6))
-	}
+	h := &Host{lab: l, name: name}
+	s := h.settle(l.place(name, at), link)
 	h.ns = l.namespace(name)
-	h.tun = l.open(name, h.ns, tunConfig{name: hostTUN, mtu: link.mtu(), addrs: addrs, gateway: true}, h.send)
-	for _, a := range addrs {
-		h.at.attach(a.Addr(), h.wire)
-	}
-	l.log.Debug("host", "name", name, "at", h.at.String(), "addr", v4, "addr6", h.v6)
+	h.tun = l.open(name, h.ns, tunConfig{name: hostTUN, mtu: link.mtu(), addrs: h.prefixes(s.at), gateway: true}, h.send)
+	h.attach(s)
+	l.log.Debug("host", "name", name, "at", s.at.String(), "addr", h.v4[0], "addr6", h.v6)
 	return h
 }
 
-// prefix is an address as it stands on the host's device: a public one alone,
-// a private one in its network.
-func (h *Host) prefix(a netip.Addr) netip.Prefix {
-	bits := a.BitLen()
-	if h.at.parent != nil {
-		bits = h.at.prefix4.Bits()
-		if a.Is6() {
-			bits = h.at.prefix6.Bits()
-		}
+// settle gives the host a link at a network and addresses of it.
+func (h *Host) settle(at *network, link Link) *spot {
+	s := &spot{at: at, wire: h.lab.newWire(h.name, link, h.receive, at.fromBelow)}
+	v4, number := at.address(false)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.v4, h.v6 = []netip.Addr{v4}, netip.Addr{}
+	if at.has6 && !link.NoIPv6 {
+		b := at.prefix6.Addr().As16()
+		b[14], b[15] = byte(number>>8), byte(number)
+		h.v6 = netip.AddrFrom16(b)
 	}
-	return netip.PrefixFrom(a, bits)
+	h.spot.Store(s)
+	return s
+}
+
+// prefixes are the host's addresses as they stand on its device.
+func (h *Host) prefixes(at *network) (ps []netip.Prefix) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range h.v4 {
+		ps = append(ps, at.prefix(a))
+	}
+	if h.v6.IsValid() {
+		ps = append(ps, at.prefix(h.v6))
+	}
+	return ps
+}
+
+// attach has packets for the host come to it.
+func (h *Host) attach(s *spot) {
+	for _, p := range h.prefixes(s.at) {
+		s.at.attach(p.Addr(), s.wire)
+	}
 }
 
 // send takes what the host's kernel sends.
 func (h *Host) send(p *packet) {
 	h.lab.trace.record(h.name, "send", p.b)
-	h.wire.up.send(p)
+	h.spot.Load().wire.up.send(p)
 }
 
 // receive gives the host's kernel a packet.
@@ -87,18 +105,23 @@ func (h *Host) Addr() netip.Addr {
 }
 
 // Addr6 returns the host's IPv6 address, invalid where it has none.
-func (h *Host) Addr6() netip.Addr { return h.v6 }
+func (h *Host) Addr6() netip.Addr {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.v6
+}
 
 // AddrPort returns the host's first IPv4 address with a port.
 func (h *Host) AddrPort(port uint16) netip.AddrPort { return netip.AddrPortFrom(h.Addr(), port) }
 
 // AddAddr gives the host one more IPv4 address.
 func (h *Host) AddAddr() netip.Addr {
-	a, _ := h.at.address(false)
-	if err := h.ns.addAddr(hostTUN, h.prefix(a)); err != nil {
+	s := h.spot.Load()
+	a, _ := s.at.address(false)
+	if err := h.ns.addAddr(hostTUN, s.at.prefix(a)); err != nil {
 		panic(fmt.Sprintf("natlab: an address for %s: %v", h.name, err))
 	}
-	h.at.attach(a, h.wire)
+	s.at.attach(a, s.wire)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.v4 = append(h.v4, a)
@@ -107,7 +130,37 @@ func (h *Host) AddAddr() netip.Addr {
 
 // SetLink changes the host's link while packets are on it. MTU and NoIPv6 of
 // the host itself stay what they were.
-func (h *Host) SetLink(link Link) { h.wire.set(h.lab, link) }
+func (h *Host) SetLink(link Link) { h.spot.Load().wire.set(h.lab, link) }
+
+// Move takes the host to another place, nil being the Internet, or gives it
+// other addresses where it is. As when a laptop changes networks, the old
+// addresses and routes go first. Sockets are left as they are, and what is on
+// its way to the old addresses is lost. The MTU stays.
+func (h *Host) Move(to Place, link Link) {
+	at := h.lab.internet
+	if to != nil {
+		at = to.network()
+	}
+	old := h.spot.Load()
+	gone := h.prefixes(old.at)
+	for _, p := range gone {
+		old.at.detach(p.Addr())
+	}
+	s := h.settle(at, link)
+	if err := h.ns.renumber(hostTUN, gone, h.prefixes(at)); err != nil {
+		panic(fmt.Sprintf("natlab: moving %s: %v", h.name, err))
+	}
+	h.attach(s)
+	h.lab.log.Debug("moved", "name", h.name, "at", at.String(), "addr", h.Addr(), "addr6", h.Addr6())
+}
+
+// SetGateway makes the IPv4 default route lead to a router by its address,
+// where it led only to the device. The lab carries packets all the same.
+func (h *Host) SetGateway(router netip.Addr) {
+	if err := h.ns.setGateway(hostTUN, router); err != nil {
+		panic(fmt.Sprintf("natlab: the gateway of %s: %v", h.name, err))
+	}
+}
 
 // Do runs open on the calling goroutine with its thread in the host's
 // namespace and returns its error. Sockets that open makes belong to the host

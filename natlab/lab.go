@@ -95,15 +95,16 @@ func (l *Lab) Close() error {
 // back, without jitter. Hosts behind the same NAT are taken to meet there.
 func (l *Lab) RTT(a, b *Host) time.Duration {
 	seen := map[*network]time.Duration{}
-	d := a.wire.link().Delay
-	for n := a.at; n != nil; n = n.parent {
+	from, to := a.spot.Load(), b.spot.Load()
+	d := from.wire.link().Delay
+	for n := from.at; n != nil; n = n.parent {
 		seen[n] = d
 		if n.uplink != nil {
 			d += n.uplink.link().Delay
 		}
 	}
-	d = b.wire.link().Delay
-	for n := b.at; n != nil; n = n.parent {
+	d = to.wire.link().Delay
+	for n := to.at; n != nil; n = n.parent {
 		if up, ok := seen[n]; ok {
 			return 2 * (up + d)
 		}

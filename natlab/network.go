@@ -105,6 +105,25 @@ func (n *network) attach(a netip.Addr, w *wire) {
 	n.routes[a] = w
 }
 
+func (n *network) detach(a netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.routes, a)
+}
+
+// prefix is a host's address as it stands on its device: a public one alone,
+// a private one in its network.
+func (n *network) prefix(a netip.Addr) netip.Prefix {
+	bits := a.BitLen()
+	if n.parent != nil {
+		bits = n.prefix4.Bits()
+		if a.Is6() {
+			bits = n.prefix6.Bits()
+		}
+	}
+	return netip.PrefixFrom(a, bits)
+}
+
 // delegate routes an IPv6 network to w, here and in every network above.
 func (n *network) delegate(p netip.Prefix, w *wire) {
 	for ; n != nil; n, w = n.parent, n.uplink {

@@ -1,6 +1,7 @@
 package natlab
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -209,6 +210,46 @@ func (ns *namespace) addAddr(device string, a netip.Prefix) error {
 			return err
 		}
 		return addAddr(link, a)
+	})
+}
+
+// renumber takes addresses off a device, with which the kernel drops the
+// routes over it, and then gives it others with default routes.
+func (ns *namespace) renumber(device string, gone, fresh []netip.Prefix) error {
+	return ns.do(func() error {
+		link, err := netlink.LinkByName(device)
+		if err != nil {
+			return err
+		}
+		for _, a := range gone {
+			if err := netlink.AddrDel(link, &netlink.Addr{IPNet: ipNet(a)}); err != nil {
+				return err
+			}
+		}
+		for _, a := range fresh {
+			if err := addAddr(link, a); err != nil {
+				return err
+			}
+			// IPv6 keeps the route without an address.
+			if err := defaultRoute(link, a.Addr()); err != nil && !errors.Is(err, unix.EEXIST) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// setGateway has the IPv4 default route name a router.
+func (ns *namespace) setGateway(device string, router netip.Addr) error {
+	return ns.do(func() error {
+		link, err := netlink.LinkByName(device)
+		if err != nil {
+			return err
+		}
+		return netlink.RouteReplace(&netlink.Route{
+			LinkIndex: link.Attrs().Index, Dst: ipNet(netip.PrefixFrom(netip.IPv4Unspecified(), 0)),
+			Gw: router.AsSlice(), Flags: int(netlink.FLAG_ONLINK), // the device has no neighbours to find it among
+		})
 	})
 }
 
