@@ -30,10 +30,11 @@ var rooms = map[string][]string{
 
 	// The parts, which know nothing of each other. A report and candidates
 	// travel through rendezvous as bytes.
-	"internal/sock":   {"github.com/libp2p/go-reuseport", "golang.org/x/sys"},
-	"internal/secure": {"github.com/flynn/noise"},
-	"rendezvous":      {"github.com/fxamacker/cbor/v2", "golang.org/x/time"},
-	"probe":           {"internal/sock", "predict", "github.com/pion/stun/v3", "golang.org/x/time"},
+	"internal/sock":     {"github.com/libp2p/go-reuseport", "golang.org/x/sys"},
+	"internal/netwatch": {"internal/sock", "golang.org/x/sys"},
+	"internal/secure":   {"github.com/flynn/noise"},
+	"rendezvous":        {"github.com/fxamacker/cbor/v2", "golang.org/x/time"},
+	"probe":             {"internal/sock", "predict", "github.com/pion/stun/v3", "golang.org/x/time"},
 
 	// What puts them together.
 	"internal/punch": {"internal/sock", "internal/secure", "probe", "predict", "golang.org/x/sync", "golang.org/x/time"},

@@ -48,7 +48,7 @@ func (n *Net) Begin(local, remote netip.AddrPort, o Opening) (*Pending, error) {
 	p.cancel = cancel
 	go func() { // ends with the dial; Wait or Close
 		defer close(p.done)
-		p.err = n.do(func() (err error) {
+		p.err = n.Do(func() (err error) {
 			p.conn, err = d.DialContext(ctx, family(remote), remote.String())
 			return err
 		})

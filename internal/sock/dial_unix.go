@@ -24,7 +24,7 @@ func (n *Net) Start(local, remote netip.AddrPort, ttl int) (*Pending, error) {
 // Begin is Start with more to say.
 func (n *Net) Begin(local, remote netip.AddrPort, o Opening) (*Pending, error) {
 	fd := -1
-	err := n.do(func() (err error) {
+	err := n.Do(func() (err error) {
 		fd, err = connecting(local, remote, o)
 		return err
 	})

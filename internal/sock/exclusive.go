@@ -21,7 +21,7 @@ func (n *Net) ListenExclusive(ctx context.Context, address string) (*net.TCPList
 	lc := net.ListenConfig{KeepAlive: -1}
 	lc.SetMultipathTCP(false)
 	var ln net.Listener
-	err := n.do(func() (err error) {
+	err := n.Do(func() (err error) {
 		ln, err = lc.Listen(ctx, "tcp", address)
 		return err
 	})

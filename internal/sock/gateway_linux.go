@@ -13,7 +13,7 @@ import (
 // Gateway returns the router of the IPv4 default route, invalid where there is
 // none or the system does not tell: only Linux does.
 func (n *Net) Gateway() (gateway netip.Addr) {
-	n.do(func() error {
+	n.Do(func() error {
 		f, err := os.Open("/proc/thread-self/net/route") // of the namespace that we are in
 		if err != nil {
 			return err

@@ -35,7 +35,9 @@ type Net struct {
 	picked recent // ports of the kernel's choice
 }
 
-func (n *Net) do(open func() error) error {
+// Do runs open as Open says. It is for what creates a socket or asks for the
+// addresses of the machine in another package.
+func (n *Net) Do(open func() error) error {
 	if n == nil || n.Open == nil {
 		return open()
 	}
@@ -59,7 +61,7 @@ func (n *Net) listen(ctx context.Context, local netip.AddrPort) (*net.TCPListene
 	lc := net.ListenConfig{Control: reuseport.Control}
 	lc.SetMultipathTCP(false)
 	var ln net.Listener
-	err := n.do(func() (err error) {
+	err := n.Do(func() (err error) {
 		ln, err = lc.Listen(ctx, family(local), local.String())
 		return err
 	})
@@ -102,7 +104,7 @@ func dialError(local, remote netip.AddrPort, err error) error {
 // their prefix lengths, without loopback and link-local ones.
 func (n *Net) Prefixes() ([]netip.Prefix, error) {
 	var addrs []net.Addr
-	err := n.do(func() (err error) {
+	err := n.Do(func() (err error) {
 		addrs, err = net.InterfaceAddrs()
 		return err
 	})
