@@ -17,6 +17,7 @@ import (
 
 	"github.com/gostunt/stunt"
 	"github.com/gostunt/stunt/rendezvous"
+	"github.com/gostunt/stunt/stuntd"
 )
 
 // TestDialErrors shows that every reason for which a dial fails can be told
@@ -288,4 +289,30 @@ func TestNoServer(t *testing.T) {
 	var ne net.Error
 	require.ErrorAs(t, err, &ne)
 	require.False(t, ne.Timeout())
+}
+
+// TestServerRefusesBindings: a server that has no more connections for a source
+// is not mistaken for a peer that refuses, either.
+func TestServerRefusesBindings(t *testing.T) {
+	w := newWorld(t, 0)
+	w.noIPv6 = true
+	require.NoError(t, w.server.Close())
+	w.config.Limits = stuntd.Limits{ConnsPerSource: 4}
+	w.serve()
+	a := w.node(w.behind("a", "eim-apdf"), stunt.Config{ID: "a"})
+	b := w.node(w.behind("b", "eim-apdf"), stunt.Config{Warm: -1})
+	ln := listen(t, a, 0)
+	go echoAll(ln) // until ln is closed, by listen's cleanup
+	for range 5 {  // the session's port does for the first, each other has a connection of its own
+		c, err := b.Dial(t.Context(), "tcp", "a")
+		if err == nil {
+			defer c.Close()
+			continue
+		}
+		require.ErrorIs(t, err, stunt.ErrNoServer)
+		require.NotErrorIs(t, err, syscall.ECONNREFUSED)
+		require.ErrorContains(t, err, "stun "+w.host.AddrPort(3478).String(), "what was asked of whom")
+		return
+	}
+	require.Fail(t, "more connections than the limit")
 }

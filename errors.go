@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/gostunt/stunt/internal/sock"
 	"github.com/gostunt/stunt/rendezvous"
 )
 
@@ -20,9 +21,9 @@ var (
 	ErrUnknownPeer = errors.New("no such peer: nobody with this ID is connected to the server")
 	// ErrNoPath: both ends tried, and no connection stood and proved itself in time.
 	ErrNoPath = errors.New("no direct path found")
-	// ErrNoServer: no session with a server stands, or the one that stood was
-	// lost in mid-dial. The node goes on trying to get one, unless the server
-	// has refused it for good.
+	// ErrNoServer: no session with a server stands, the one that stood was lost
+	// in mid-dial, or the server did not say what public address a port has. The
+	// node goes on trying to get one, unless the server has refused it for good.
 	ErrNoServer = errors.New("no session with a server")
 	// ErrNotAuthorized: the peer, or the server, does not want this node.
 	ErrNotAuthorized = errors.New("not authorized")
@@ -121,7 +122,20 @@ func (m meaning) Error() string {
 
 func (m meaning) Unwrap() []error { return []error{m.is, m.err} }
 
-// noServer is the error of a node without a session. What the sockets said is
+// unbound gives the error of a port without a public address its meaning. If
+// this machine had a socket for it, and the caller time, the server is to blame.
+func unbound(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	switch sock.Classify(err) {
+	case sock.Canceled, sock.Exhausted, sock.AddrInUse, sock.AddrNotAvail:
+		return err
+	}
+	return noServer{err}
+}
+
+// noServer is the error of a node without a session, or without a server's help. What the sockets said is
 // in its text, not in its chain: a server that refuses connections must not
 // look like a peer that does.
 type noServer struct{ err error }
@@ -130,7 +144,7 @@ func (n noServer) Error() string { return n.err.Error() }
 
 func (n noServer) Unwrap() []error {
 	errs := []error{ErrNoServer}
-	for _, is := range []error{context.Canceled, context.DeadlineExceeded, rendezvous.ErrPin, rendezvous.ErrProtocol} {
+	for _, is := range []error{context.Canceled, context.DeadlineExceeded, os.ErrDeadlineExceeded, rendezvous.ErrPin, rendezvous.ErrProtocol} {
 		if errors.Is(n.err, is) {
 			errs = append(errs, is)
 		}

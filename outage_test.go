@@ -3,6 +3,7 @@ package stunt_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
@@ -115,7 +117,8 @@ func (l *load) echo(c net.Conn) error {
 	return nil
 }
 
-// dial counts how a dial ends.
+// dial counts how a dial ends. One that fails says that it was for want of a
+// server, or of a peer who has not come back to it yet.
 func (l *load) dial(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -129,6 +132,8 @@ func (l *load) dial(ctx context.Context) {
 		}
 	}
 	if err != nil {
+		clear := errors.Is(err, stunt.ErrNoServer) || errors.Is(err, stunt.ErrUnknownPeer) || ctx.Err() != nil
+		assert.True(l.t, clear, "%v", err)
 		l.failed.Add(1)
 		return
 	}

@@ -204,7 +204,7 @@ func (n *Node) bind(ctx context.Context, port *punch.Port) (*slot, error) {
 	}
 	b, err := probe.Bind(ctx, probe.BindConfig{Net: n.ports.net, Local: port.Local(server.Addr()), Server: server, Logger: n.log})
 	if err != nil {
-		return nil, err
+		return nil, unbound(err)
 	}
 	return &slot{port: port, public: b.Public(), binding: b}, nil
 }
