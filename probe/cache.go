@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -44,6 +45,7 @@ type entry struct {
 	Identity string         `json:"identity"`
 	Network  network        `json:"network"`
 	Other    netip.AddrPort `json:"other,omitzero"` // the server's, to save two round trips
+	Other6   netip.AddrPort `json:"other6,omitzero"`
 	Report   *Report        `json:"report"`
 }
 
@@ -77,14 +79,13 @@ func RunCached(ctx context.Context, cfg Config, cache CacheConfig) (*Report, err
 	if err == nil {
 		err = e.usable(here, cache, time.Now())
 	}
-	if err == nil && cfg.Lifetime > 0 && e.Report.LifetimeS == 0 {
-		err = errors.New("it has no lifetime")
-	}
 	if err == nil {
-		if !cfg.Other.IsValid() {
-			cfg.Other = e.Other
+		e.remind(&cfg)
+		if int(cfg.Lifetime.Seconds()) > e.Report.LifetimeS {
+			err = errors.New("whether a mapping lives as long as is asked is not known")
+		} else {
+			err = confirm(ctx, cfg, e.Report)
 		}
-		err = confirm(ctx, cfg, e.Report)
 	}
 	if err == nil {
 		cfg.Logger.Debug("nat report used again", "phase", "probe", "measured", e.Report.Time)
@@ -95,16 +96,32 @@ func RunCached(ctx context.Context, cfg Config, cache CacheConfig) (*Report, err
 		return e.Report, nil
 	}
 	cfg.Logger.Debug("no nat report to use again", "phase", "probe", "err", err)
-	var other netip.AddrPort
-	cfg.foundOther = func(a netip.AddrPort) { other = a }
-	r, err := Run(ctx, cfg)
-	if err != nil {
+	e = &entry{Version: cacheVersion, Identity: cache.Identity, Network: here}
+	cfg.foundOther = func(other netip.AddrPort) {
+		switch {
+		case other.Addr().Is4():
+			e.Other = other
+		case other.Addr().Is6(): // and none is neither
+			e.Other6 = other
+		}
+	}
+	if e.Report, err = Run(ctx, cfg); err != nil {
 		return nil, err
 	}
-	if err := cache.save(entry{cacheVersion, cache.Identity, here, other, r}); err != nil {
+	if err := cache.save(e); err != nil {
 		cfg.Logger.Debug("nat report not kept", "phase", "probe", "err", err)
 	}
-	return r, nil
+	return e.Report, nil
+}
+
+// remind tells cfg of the server's other endpoints. The file may be anybody's.
+func (e *entry) remind(cfg *Config) {
+	if !cfg.Other.IsValid() && alike(e.Other.Addr(), cfg.Server.Addr()) {
+		cfg.Other = e.Other
+	}
+	if !cfg.Other6.IsValid() && alike(e.Other6.Addr(), cfg.Server6.Addr()) {
+		cfg.Other6 = e.Other6
+	}
 }
 
 // network describes where we are.
@@ -170,6 +187,7 @@ func confirm(ctx context.Context, cfg Config, r *Report) error {
 	case tri(hasGlobal6(cfg.Net)) != r.IPv6.Global:
 		return errors.New("IPv6 has come or gone")
 	}
+	r.Local = []netip.Addr{f.local.Addr()} // which may change within a network
 	return nil
 }
 
@@ -209,8 +227,20 @@ func decodeEntry(b []byte) (*entry, error) {
 	return &e, e.Report.check()
 }
 
+// Forget removes the report that is kept of the identity, so that the next
+// [RunCached] measures all anew. It is no error if there is none.
+func (c CacheConfig) Forget() error {
+	if c.Dir == "" {
+		return nil
+	}
+	if err := os.Remove(c.path()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // save replaces the file in one step, so that no reader sees half of it.
-func (c CacheConfig) save(e entry) error {
+func (c CacheConfig) save(e *entry) error {
 	b, err := json.MarshalIndent(e, "", "\t")
 	if err != nil {
 		return err

@@ -51,6 +51,40 @@ func TestRunCached(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, third.Encode(), e.Report.Encode(), "what was found last is kept")
 	require.ErrorContains(t, confirm(t.Context(), withLog(home1), e.Report), "the public address is now")
+
+	require.Equal(t, otherOf(server), e.Other)
+	e.Other = netip.AddrPortFrom(e.Other.Addr().Next(), 1) // where nobody is, whoever wrote the file
+	require.NoError(t, cache.save(e))
+	fourth, err := RunCached(t.Context(), home2, cache)
+	require.NoError(t, err)
+	require.Equal(t, third.Encode(), fourth.Encode(), "the server is asked, and believed")
+
+	home2.Lifetime = time.Second
+	fifth, err := RunCached(t.Context(), home2, cache)
+	require.NoError(t, err)
+	require.Equal(t, 1, fifth.LifetimeS, "what was not asked for before")
+	home2.Lifetime = 0
+	sixth, err := RunCached(t.Context(), home2, cache)
+	require.NoError(t, err)
+	require.Equal(t, fifth.Encode(), sixth.Encode(), "and is kept then")
+
+	require.NoError(t, cache.Forget())
+	require.NoError(t, cache.Forget(), "may be repeated")
+	_, err = cache.load()
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// The server's other endpoints are taken from the file only as far as from the
+// server itself.
+func TestRemind(t *testing.T) {
+	at := netip.MustParseAddrPort
+	e := entry{Other: at("192.168.1.1:22"), Other6: at("[fd00::1]:22")}
+	cfg := Config{Server: at("192.0.2.1:3478"), Server6: at("[2001:db8::1]:3478")}
+	e.remind(&cfg)
+	require.Equal(t, []netip.AddrPort{{}, {}}, []netip.AddrPort{cfg.Other, cfg.Other6}, "no way into our own network")
+	e = entry{Other: at("192.0.2.2:3479"), Other6: at("[2001:db8::2]:3479")}
+	e.remind(&cfg)
+	require.Equal(t, []netip.AddrPort{e.Other, e.Other6}, []netip.AddrPort{cfg.Other, cfg.Other6})
 }
 
 func withLog(c Config) Config {

@@ -3,9 +3,13 @@ package probe
 import (
 	"cmp"
 	"context"
+	"flag"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +21,8 @@ import (
 	"github.com/gostunt/stunt/natlab"
 	"github.com/gostunt/stunt/natlab/nat"
 )
+
+var update = flag.Bool("update", false, "write testdata/verdicts.golden anew")
 
 func TestMain(m *testing.M) { natlab.Main(m) }
 
@@ -121,9 +127,36 @@ func TestProfiles(t *testing.T) {
 			require.InDelta(t, 1, r.Ports.Confidence, 0.1)
 		})
 	}
+	t.Run("verdicts", func(t *testing.T) { checkVerdicts(t, reports) })
 	t.Run("ports", func(t *testing.T) { checkPorts(t, reports) })
 	require.Contains(t, reports["eim-eif"].Ambiguous, "ipv6 filtering EIF or ADF: nothing came from another address")
 	require.Contains(t, reports["linux"].Ambiguous, "ipv6 filtering APDF or no-syn-in: an error came for every SYN that went out, and no SYN came in")
+}
+
+// checkVerdicts compares what users are told with a file that can be read
+// beside docs/grid.md: whom a verdict promises is connected there.
+func checkVerdicts(t *testing.T, reports map[string]*Report) {
+	var b strings.Builder
+	for _, p := range nat.Profiles() {
+		r := *reports[p.Name]
+		r.IPv6 = IPv6{}                                   // TestVerdict has it
+		r.Ports.Drift = math.Round(r.Ports.Drift/20) * 20 // as well as it can be counted
+		if r.Ports.Assignment == Block {                  // likewise
+			size := map[bool]uint16{true: 2048, false: 512}[r.span() > 1024]
+			r.Ports.Hi = r.Ports.Lo + size - 1
+		}
+		fmt.Fprintf(&b, "%s\n", p.Name)
+		for _, s := range r.Verdict() {
+			fmt.Fprintf(&b, "\t%s\n", s)
+		}
+	}
+	const golden = "testdata/verdicts.golden"
+	if *update {
+		require.NoError(t, os.WriteFile(golden, []byte(b.String()), 0o644))
+	}
+	want, err := os.ReadFile(golden)
+	require.NoError(t, err)
+	require.Equal(t, string(want), b.String(), "go test ./probe -run Profiles -update writes %s anew", golden)
 }
 
 // checkPorts holds what the profiles' reports estimate against what is so.

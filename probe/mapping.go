@@ -29,8 +29,9 @@ type mappings struct {
 	ln    *net.TCPListener // reserves the port: the connections share it
 	main  *stream
 
-	wg         sync.WaitGroup // port and addr
-	port, addr *stream        // to the server's other port and address; nil: none, or no answer
+	cancel     context.CancelFunc // ends connecting to port and addr
+	wg         sync.WaitGroup     // both
+	port, addr *stream            // to the server's other port and address; nil: none, or no answer
 }
 
 // mappings does tests 1 to 3 of RFC 5780 section 4.3 over TCP: one local
@@ -41,7 +42,7 @@ func (p *prober) mappings(ctx context.Context, at time.Duration) (*mappings, err
 	if err != nil {
 		return nil, err
 	}
-	m := &mappings{p: p, ln: ln, local: netip.AddrPortFrom(p.from, sock.AddrPort(ln.Addr()).Port())}
+	m := &mappings{p: p, ln: ln, cancel: func() {}, local: netip.AddrPortFrom(p.from, sock.AddrPort(ln.Addr()).Port())}
 	if p.other.IsValid() {
 		m.connect(ctx)
 	}
@@ -54,8 +55,9 @@ func (p *prober) mappings(ctx context.Context, at time.Duration) (*mappings, err
 	if m.main.mapped == local {
 		return m, nil // no NAT: nothing to compare
 	}
-	if !p.other.IsValid() && m.main.other.IsValid() {
-		p.other = m.main.other
+	if o := m.main.other; o.IsValid() && o != p.other {
+		m.hangUp() // on those that it was said to have
+		p.other = o
 		m.connect(ctx)
 	}
 	m.wg.Wait()
@@ -73,6 +75,7 @@ func mappedBy(s *stream) netip.AddrPort {
 // connect starts the connections to those other endpoints that the server has.
 func (m *mappings) connect(ctx context.Context) {
 	server, other := m.p.server, m.p.other
+	ctx, m.cancel = context.WithCancel(ctx)
 	for _, t := range []struct {
 		server netip.AddrPort
 		s      **stream
@@ -95,12 +98,22 @@ func (m *mappings) connect(ctx context.Context) {
 	}
 }
 
-func (m *mappings) close() {
+// hangUp ends the connections to the server's other endpoints.
+func (m *mappings) hangUp() {
+	m.cancel()
 	m.wg.Wait()
-	for _, s := range []*stream{m.main, m.port, m.addr} {
-		if s != nil {
-			sock.Abort(s.TCPConn)
+	for _, s := range []**stream{&m.port, &m.addr} {
+		if *s != nil {
+			sock.Abort((*s).TCPConn)
+			*s = nil
 		}
+	}
+}
+
+func (m *mappings) close() {
+	m.hangUp()
+	if m.main != nil {
+		sock.Abort(m.main.TCPConn)
 	}
 	m.ln.Close()
 }

@@ -47,7 +47,7 @@ type Config struct {
 	// Logger gets a line per test at Debug. Nil is silent.
 	Logger *slog.Logger
 
-	foundOther func(netip.AddrPort) // called with the OTHER-ADDRESS of Server, for RunCached
+	foundOther func(netip.AddrPort) // called with the OTHER-ADDRESS of each server, for RunCached; maybe at once
 }
 
 // runTimeout bounds a Run whose ctx does not: the tests take a dozen round
@@ -108,10 +108,15 @@ func run4(ctx context.Context, cfg Config, r Report) (facts, error) {
 		}
 	}
 	f, err := p.run(ctx)
+	return f, p.found(cfg, err)
+}
+
+// found tells whose endpoints were found, if the run came that far.
+func (p *prober) found(cfg Config, err error) error {
 	if err == nil && cfg.foundOther != nil {
 		cfg.foundOther(p.other)
 	}
-	return f, err
+	return err
 }
 
 // run6 measures the IPv6 firewall.
@@ -124,7 +129,8 @@ func run6(ctx context.Context, cfg Config) (facts, error) {
 	}
 	p := newProber(cfg, cfg.Server6, netip.Addr{})
 	p.other = cfg.Other6
-	return p.run(ctx)
+	f, err := p.run(ctx)
+	return f, p.found(cfg, err)
 }
 
 // fill sets the fields of IPv4.

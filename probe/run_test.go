@@ -210,10 +210,13 @@ ipv6-filtering: address-and-port-dependent
 ipv6-unsolicited: silence after 3000 ms
 ambiguous: mapping ADM or APDM: the server has one port
 verdict: 2 NATs in a row, together one that takes another public port for each remote endpoint, +2 from the last
-verdict: direct to public peers; by predicting this NAT's next port to peers whose port is known or counts up, too; seldom to peers behind NATs that draw ports at random
-verdict: an error answers uninvited connections, so this side has to fire first; a firewall that drops instead of rejecting would help
-verdict: the public address changes from connection to connection, so a predicted port is right only with luck; an own public address would help
-verdict: peers with IPv6 are reached over IPv6
+verdict: direct to public peers and to peers whose NAT lets in anybody; by predicting this NAT's next port to peers whose NAT keeps one port, or counts as well
+verdict: not to peers whose NAT draws ports at random
+verdict: an error answers uninvited connections, so this side has to fire first, which it does; a firewall that drops instead of rejecting would help
+verdict: the public address changes from connection to connection: peers have to guess it as well, one of 2 at least
+verdict: not to peers in other networks behind the same outer NAT: it does not loop packets back
+verdict: IPv6: no NAT, but a firewall keeps uninvited connections out
+verdict: IPv6: direct to every peer that has IPv6: the SYNs of both ends cross, and open both firewalls
 `, b.String())
 
 	b.Reset()
