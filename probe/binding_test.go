@@ -48,7 +48,7 @@ func TestBindingLost(t *testing.T) {
 	ln, err := new(sock.Net).Listen(ctx, sock.Loopback(0))
 	require.NoError(t, err)
 	var wg sync.WaitGroup
-	wg.Go(func() { serve(ctx, new(Server), ln) })
+	wg.Go(func() { serve(ctx, new(Server).ServeConn, ln) })
 	b, err := Bind(ctx, BindConfig{Server: sock.AddrPort(ln.Addr())})
 	require.NoError(t, err)
 	stop() // the server hangs up

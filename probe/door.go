@@ -16,9 +16,10 @@ const tokenTimeout = time.Second
 
 // door is a local port with a listener that notes which tokens came in.
 type door struct {
-	ln   *net.TCPListener
-	port uint16
-	done chan struct{} // closed by watch
+	ln    *net.TCPListener
+	port  uint16
+	trial int           // which of prober.facts.trials it is for, if for one
+	done  chan struct{} // closed by watch
 
 	mu   sync.Mutex // guards following
 	seen map[token]bool

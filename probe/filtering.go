@@ -36,16 +36,6 @@ type knocks struct {
 	port  knock // to a live mapping, from the server's other port
 }
 
-// arrived counts those that came in, of those that are over.
-func (k *knocks) arrived() (n int) {
-	for _, t := range []knock{k.fresh, k.addr, k.port} {
-		if t.arrived {
-			n++
-		}
-	}
-	return n
-}
-
 // filtering judges the knocks and the holes. The note says what they leave
 // open.
 func (f *facts) filtering() (kind Filtering, note string) {

@@ -11,20 +11,16 @@ import (
 
 // visit is a test of a port that has a listener and a STUN connection.
 type visit struct {
-	ask ask                                           // sent behind the first request, if the server's other endpoints are known
-	run func(ctx context.Context, d *door, s *stream) // s is nil if there was no connection
+	ask   ask                                           // sent behind the first request
+	later bool                                          // but not before the server's other endpoints are known
+	run   func(ctx context.Context, d *door, s *stream) // s is nil if there was no connection
 }
 
 // knockAll starts the knocks, each at a port of its own, and the hairpin test
 // on a fourth one, which waits for calm so that its mappings are not taken for
 // samples. The first and the last port are adjacent, if they can be. opened
-// waits for the connections, tests for all. p.knocked has a signal per knock.
+// waits for the connections, tests for all.
 func (p *prober) knockAll(ctx context.Context, tests, opened *sync.WaitGroup, calm <-chan struct{}) {
-	done := func(i int) {
-		if i < cap(p.knocked) {
-			p.knocked <- struct{}{}
-		}
-	}
 	var first *door
 	for i, v := range p.visits(ctx, calm) {
 		var port uint16
@@ -33,23 +29,24 @@ func (p *prober) knockAll(ctx context.Context, tests, opened *sync.WaitGroup, ca
 		}
 		d, err := p.listen(ctx, port)
 		if err != nil {
-			done(i)
+			p.over(i)
 			continue
 		}
 		if i == 0 {
 			first = d
 		}
-		if i < cap(p.knocked) {
-			d.tell(p.visited)
-		}
+		p.watch(d, i)
 		c := call{at: p.reserve(), local: netip.AddrPortFrom(p.from, d.port), server: p.server, first: ask{syn: true}}
-		if p.other.IsValid() {
+		if p.other.IsValid() || !v.later {
 			c.then = v.ask
 		}
 		opened.Add(1)
 		tests.Go(func() {
 			defer d.close()
 			s, err := p.open(ctx, c)
+			if err == nil && s.then.conn != nil {
+				p.asked(i, s.at+s.rtt)
+			}
 			opened.Done()
 			if err == nil {
 				defer sock.Abort(s.TCPConn)
@@ -57,16 +54,14 @@ func (p *prober) knockAll(ctx context.Context, tests, opened *sync.WaitGroup, ca
 				p.log.Debug("no answer", "phase", "filtering", "remote", p.server, "err", err)
 			}
 			v.run(ctx, d, s)
-			done(i)
+			p.over(i)
 		})
 	}
 }
 
-func (p *prober) visited() { p.note(func(f *facts) { f.visits++ }) }
-
 func (p *prober) visits(ctx context.Context, calm <-chan struct{}) []visit {
 	knocking := func(q ask, keep func(f *facts) *knock) visit {
-		return visit{q, func(ctx context.Context, d *door, s *stream) {
+		return visit{q, q.change != changePort, func(ctx context.Context, d *door, s *stream) {
 			if s == nil || q.change == changeIP && !p.otherAddress(s.other) {
 				return
 			}
@@ -98,7 +93,7 @@ func (p *prober) freshVisit(ctx context.Context) visit {
 	if err != nil {
 		return visit{run: func(context.Context, *door, *stream) {}}
 	}
-	fresh.tell(p.visited)
+	p.watch(fresh, 2)
 	far := func(other netip.AddrPort) ask {
 		q := ask{change: changePort, port: fresh.port}
 		if p.otherAddress(other) {
@@ -109,7 +104,7 @@ func (p *prober) freshVisit(ctx context.Context) visit {
 		}
 		return q
 	}
-	return visit{far(p.other), func(ctx context.Context, _ *door, s *stream) {
+	return visit{far(p.other), true, func(ctx context.Context, _ *door, s *stream) {
 		defer fresh.close()
 		if s == nil {
 			return
@@ -138,13 +133,14 @@ func (p *prober) otherAddress(other netip.AddrPort) bool {
 	return other.IsValid() && other.Addr() != p.server.Addr()
 }
 
-// knock has the server dial back to d, unless it was asked to already.
+// knock has the server dial back to a door, unless it was asked to already.
 func (p *prober) knock(ctx context.Context, d *door, s *stream, q ask) knock {
 	ctx, cancel := context.WithTimeout(ctx, dialBackTimeout+handOver+openTimeout)
 	defer cancel()
 	r, err := s.then, error(nil)
 	if r.conn == nil {
 		r, err = send(s, q)
+		p.asked(d.trial, time.Since(p.start))
 	}
 	s.then = request{}
 	var a answer
@@ -159,31 +155,4 @@ func (p *prober) knock(ctx context.Context, d *door, s *stream, q ask) knock {
 	k := knock{a.dialled.outcome, a.dialled.after, d.saw(a.dialled.token)}
 	p.log.Debug("dialled back", "phase", "filtering", "outcome", k.outcome.String(), "arrived", k.arrived)
 	return k
-}
-
-// policy tells as soon as it is known what an unsolicited SYN gets. An error
-// comes within a round trip of the dial back, which was asked for a round trip
-// ago; if none has, a peer's SYN would meet silence for so long, too.
-func (p *prober) policy(ctx context.Context) {
-	f := p.known()
-	patience := f.rtt + f.rtt/4 + 30*time.Millisecond // for a busy server, and a path that varies
-	enough := time.NewTimer(patience)
-	defer enough.Stop()
-	for left := cap(p.knocked); left > 0; left-- {
-		select {
-		case <-p.knocked:
-			f := p.known()
-			if r, _ := f.knocks.unsolicited(); r == ReplyUnknown {
-				continue
-			}
-		case <-enough.C:
-			if f := p.known(); f.visits-f.knocks.arrived() < left {
-				p.note(func(f *facts) { f.silent = patience })
-			}
-		case <-ctx.Done():
-			return
-		}
-		break
-	}
-	p.tell(p.known())
 }

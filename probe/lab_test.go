@@ -31,10 +31,30 @@ var home = natlab.Link{Delay: 10 * time.Millisecond, Hops: 4}
 
 // startIn runs a server on a host of the lab: two ports of each of two IPv4
 // addresses and of one IPv6 address. It returns one endpoint of each family.
-func startIn(t *testing.T, lab *natlab.Lab) (v4, v6 netip.AddrPort) {
+func startIn(t testing.TB, lab *natlab.Lab) (v4, v6 netip.AddrPort) {
+	t.Helper()
+	return startTapped(t, lab, tap{})
+}
+
+// tap is told what a server does. Its zero value is told nothing.
+type tap struct {
+	conn   func(net.Conn) net.Conn // for each connection, before it is served
+	socket func()                  // for each socket, the listeners' as well
+}
+
+func startTapped(t testing.TB, lab *natlab.Lab, on tap) (v4, v6 netip.AddrPort) {
 	t.Helper()
 	h := lab.Host("stun", nil, natlab.Link{Delay: 5 * time.Millisecond, Hops: 1})
-	s := &Server{Net: &sock.Net{Open: h.Do}}
+	s := &Server{Net: &sock.Net{Open: func(open func() error) error {
+		if on.socket != nil {
+			on.socket()
+		}
+		return h.Do(open)
+	}}}
+	serve := s.ServeConn
+	if on.conn != nil {
+		serve = func(ctx context.Context, c net.Conn) { s.ServeConn(ctx, on.conn(c)) }
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var lns []*net.TCPListener
 	for _, a := range []netip.Addr{h.Addr(), h.AddAddr(), h.Addr6()} {
@@ -45,7 +65,7 @@ func startIn(t *testing.T, lab *natlab.Lab) (v4, v6 netip.AddrPort) {
 			s.Alternates = append(s.Alternates, sock.AddrPort(ln.Addr()))
 		}
 	}
-	run(t, ctx, cancel, s, lns)
+	run(t, ctx, cancel, serve, lns)
 	return s.Alternates[0], s.Alternates[4]
 }
 
@@ -262,7 +282,7 @@ func TestOneEndpoint(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ln, err := s.Net.Listen(ctx, h.AddrPort(3478))
 	require.NoError(t, err)
-	run(t, ctx, cancel, s, []*net.TCPListener{ln})
+	run(t, ctx, cancel, s.ServeConn, []*net.TCPListener{ln})
 	hosts := map[string]*natlab.Host{}
 	for _, name := range []string{"eim-apdf", "eim-adf", "apdm-random"} {
 		c, _ := nat.Profile(name)

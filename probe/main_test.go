@@ -29,12 +29,15 @@ func start(t *testing.T, s *Server, at ...string) []netip.AddrPort {
 		lns = append(lns, ln)
 		s.Alternates = append(s.Alternates, ep)
 	}
-	run(t, ctx, cancel, s, lns)
+	run(t, ctx, cancel, s.ServeConn, lns)
 	return s.Alternates
 }
 
-// run serves s on the listeners until the test ends, and waits for it.
-func run(t *testing.T, ctx context.Context, cancel context.CancelFunc, s *Server, lns []*net.TCPListener) {
+// serveConn is Server.ServeConn, or a wrapper of it.
+type serveConn func(context.Context, net.Conn)
+
+// run serves on the listeners until the test ends, and waits for it.
+func run(t testing.TB, ctx context.Context, cancel context.CancelFunc, s serveConn, lns []*net.TCPListener) {
 	done := make(chan struct{}, len(lns)) // one from each listener
 	for _, ln := range lns {
 		go func() {
@@ -54,7 +57,7 @@ func run(t *testing.T, ctx context.Context, cancel context.CancelFunc, s *Server
 }
 
 // serve accepts until ln is closed and waits for the connections.
-func serve(ctx context.Context, s *Server, ln *net.TCPListener) {
+func serve(ctx context.Context, s serveConn, ln *net.TCPListener) {
 	ended := make(chan struct{})
 	n := 0
 	for {
@@ -64,7 +67,7 @@ func serve(ctx context.Context, s *Server, ln *net.TCPListener) {
 		}
 		n++
 		go func() {
-			s.ServeConn(ctx, c)
+			s(ctx, c)
 			ended <- struct{}{}
 		}()
 	}

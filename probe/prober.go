@@ -41,7 +41,7 @@ type prober struct {
 	mapping Mapping
 	model   predict.Model
 
-	knocked chan struct{} // capacity: a signal for each knock
+	news chan struct{} // capacity 1: something happened to a trial
 
 	mu    sync.Mutex // guards following
 	next  time.Duration
@@ -54,7 +54,7 @@ func newProber(cfg Config, server netip.AddrPort, from netip.Addr) *prober {
 	}
 	return &prober{
 		net: cfg.Net, server: server, from: from, log: cfg.Logger, lifetime: cfg.Lifetime, start: time.Now(),
-		tell: func(facts) {}, knocked: make(chan struct{}, 3),
+		tell: func(facts) {}, news: make(chan struct{}, 1),
 	}
 }
 
@@ -65,7 +65,7 @@ type facts struct {
 	samples  []predict.Sample
 	sampled  bool // and there are no more, as other tests make mappings that are none
 	knocks   knocks
-	visits   int           // tokens of knocks that came in
+	trials   trials        // how far the knocks are
 	silent   time.Duration // nothing came of a knock for so long, before it was over
 	hairpin  Tri
 	hops     int // to the server; 0 unknown
