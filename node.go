@@ -59,7 +59,9 @@ type state struct {
 	report     *probe.Report  // nil: nothing known yet
 	probed     chan struct{}  // closed when the first probe is over
 	probing    bool
-	probedFrom netip.Addr // our address at the last probe
+	probedBy   netip.AddrPort // the server of the last probe
+	vouched    bool           // there was a session with that one, too
+	probedFrom netip.Addr     // our address when a session had it made
 }
 
 func (n *Node) start() error {

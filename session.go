@@ -37,6 +37,7 @@ func (n *Node) dialServer(ctx context.Context, _, address string) (net.Conn, err
 	for _, server := range addrs {
 		c, err := n.dialFromSession(ctx, server)
 		if err == nil {
+			n.met(server, firstIPv6(addrs))
 			return &serverConn{c, firstIPv6(addrs)}, nil
 		}
 		errs = append(errs, err)
@@ -92,18 +93,30 @@ func firstIPv6(addrs []netip.AddrPort) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+// met is called when a server answers. The first time the NAT is probed at
+// once: beside the handshakes of the session, which take two round trips more.
+func (n *Node) met(server, server6 netip.AddrPort) {
+	n.mu.Lock()
+	first := !n.st.probedBy.IsValid()
+	if first {
+		n.st.server, n.st.server6 = server, server6
+		n.st.probing, n.st.probedBy = true, server
+	}
+	n.mu.Unlock()
+	if first {
+		n.wg.Go(n.probe)
+	}
+}
+
 // onSession is called for each new session. It tells the server where this
-// node's port is, and has the NAT probed, again where its address is another.
+// node's port is, and has the NAT probed again where that is not what the last
+// probe saw.
 func (n *Node) onSession(w rendezvous.Welcome, over net.Conn) {
 	c := over.(*serverConn)
 	server := sock.AddrPort(c.RemoteAddr())
 	n.mu.Lock()
 	n.st.up, n.st.public, n.st.server, n.st.server6 = true, w.Observed, server, c.server6
-	// From another address the world may look different.
-	again := !n.st.probing && n.st.probedFrom != w.Observed.Addr()
-	if again {
-		n.st.probing, n.st.probedFrom = true, w.Observed.Addr()
-	}
+	again := n.probesAgain()
 	n.mu.Unlock()
 	n.log.Debug("session stands", "phase", "session", "remote", server, "local", w.Observed)
 	n.Config.Trace.session(server, w.Observed)
@@ -126,24 +139,45 @@ func (n *Node) hasSession() bool {
 	return n.st.up
 }
 
+// probesAgain reports whether the NAT is to be probed once more, by the caller,
+// and not by another: from another address the world may look different, and a
+// server with which there never was a session may have said anything. The
+// caller holds n.mu.
+func (n *Node) probesAgain() bool {
+	st := &n.st
+	at := st.public.Addr()
+	if st.probing || !at.IsValid() {
+		return false
+	}
+	st.vouched = st.vouched || st.probedBy == st.server
+	if st.vouched && (st.probedFrom == at || st.report != nil && st.report.Saw(at)) {
+		return false
+	}
+	st.probing, st.probedBy, st.vouched, st.probedFrom = true, st.server, true, at // once, whatever comes of it
+	return true
+}
+
 // probe learns what the NAT does; ends by itself, or with the node.
 func (n *Node) probe() {
-	n.mu.Lock()
-	server, server6 := n.st.server, n.st.server6
-	n.mu.Unlock()
-	c := probe.Config{Net: n.ports.net, Server: server, Server6: server6, Logger: n.log, OnMapping: n.learn}
-	if server.Addr().Is6() { // the server has no IPv4
-		c.Server = netip.AddrPort{}
+	for again := true; again; {
+		n.mu.Lock()
+		server, server6 := n.st.server, n.st.server6
+		n.mu.Unlock()
+		c := probe.Config{Net: n.ports.net, Server: server, Server6: server6, Logger: n.log, OnMapping: n.learn}
+		if server.Addr().Is6() { // the server has no IPv4
+			c.Server = netip.AddrPort{}
+		}
+		r, err := probe.RunCached(n.life, c, probe.CacheConfig{Dir: n.Config.CacheDir, Identity: Fingerprint(n.Key())})
+		if err != nil {
+			n.log.Debug("probe", "phase", "probe", "remote", server, "err", err)
+		} else {
+			n.learn(r)
+		}
+		n.mu.Lock()
+		n.st.probing = false
+		again = n.probesAgain() // the session may have moved meanwhile
+		n.mu.Unlock()
 	}
-	r, err := probe.RunCached(n.life, c, probe.CacheConfig{Dir: n.Config.CacheDir, Identity: Fingerprint(n.Key())})
-	if err != nil {
-		n.log.Debug("probe", "phase", "probe", "remote", server, "err", err)
-	} else {
-		n.learn(r)
-	}
-	n.mu.Lock()
-	n.st.probing = false
-	n.mu.Unlock()
 	n.probedOnce.Do(func() { close(n.st.probed) })
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -42,6 +43,11 @@ type Report struct {
 	Ambiguous []string `json:"ambiguous,omitempty"`
 
 	IPv6 IPv6 `json:"ipv6,omitzero"`
+}
+
+// Saw reports whether a is an address that servers saw this host at.
+func (r *Report) Saw(a netip.Addr) bool {
+	return slices.Contains(r.Public, a) || a.IsValid() && r.IPv6.Public == a
 }
 
 // Ports is how a NAT picks the public endpoint of a new mapping.
