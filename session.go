@@ -194,6 +194,9 @@ func (n *Node) update() {
 	n.mu.Lock()
 	public, report := n.st.public, n.st.report
 	n.mu.Unlock()
+	if !public.IsValid() {
+		return // the first session is not there yet
+	}
 	info := rendezvous.Info{Report: encodeReport(report), Kind: report.Kind(), Ask: n.Config.Allow != nil || n.counted()}
 	if port, err := n.ports.sessionPort(n.life); err == nil {
 		info.Candidates = punch.AppendCandidates(nil, (&slot{port: port, public: public}).candidates())
