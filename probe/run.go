@@ -34,7 +34,7 @@ type Config struct {
 
 	// Lifetime, if not zero, asks how long an idle connection keeps its
 	// mapping, up to this; Run takes that much longer. Only servers of ours
-	// can tell.
+	// can tell. It is about IPv4, if there is Server.
 	Lifetime time.Duration
 
 	// OnMapping, if not nil, is called with what is known of IPv4 as soon as
@@ -99,7 +99,7 @@ func run4(ctx context.Context, cfg Config, r Report) (facts, error) {
 		return facts{}, errNoServer
 	}
 	p := newProber(cfg, cfg.Server, cfg.Local)
-	p.other, p.lifetime = cfg.Other, cfg.Lifetime
+	p.other = cfg.Other
 	p.tell = func(f facts) {
 		if cfg.OnMapping != nil {
 			early := r
@@ -129,6 +129,9 @@ func run6(ctx context.Context, cfg Config) (facts, error) {
 	}
 	p := newProber(cfg, cfg.Server6, netip.Addr{})
 	p.other = cfg.Other6
+	if cfg.Server.IsValid() {
+		p.lifetime = 0
+	}
 	f, err := p.run(ctx)
 	return f, p.found(cfg, err)
 }
@@ -169,6 +172,7 @@ func (r *Report) fill6(f facts) {
 	v6.Mapping, note1 = f.judge(predict.Infer(f.samples).Kind == predict.Preserving)
 	v6.Filtering, note2 = f.filtering()
 	v6.Unsolicited, v6.UnsolicitedMS = f.unsolicited()
+	r.LifetimeS = max(r.LifetimeS, int(f.lifetime.Seconds())) // only one family's is not 0
 	r.Ambiguous = append(r.Ambiguous, notes("ipv6 ", note1, note2)...)
 }
 

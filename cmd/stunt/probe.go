@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -28,7 +29,10 @@ func runProbe(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	if *fresh {
-		c.CacheDir = ""
+		kept := probe.CacheConfig{Dir: c.CacheDir, Identity: stunt.Fingerprint(c.Key.Public().(ed25519.PublicKey))}
+		if err := kept.Forget(); err != nil {
+			return err
+		}
 	}
 	var server atomic.Pointer[netip.AddrPort]
 	c.Trace = &stunt.Trace{Session: func(s, _ netip.AddrPort) { server.Store(&s) }}
@@ -45,7 +49,7 @@ func runProbe(ctx context.Context, e *env, args []string) error {
 	}
 	if *lifetime > 0 {
 		fmt.Fprintf(e.err, "waiting to see for how long an idle connection keeps its mapping: up to %v\n", *lifetime)
-		if r, err = probe.Run(ctx, probe.Config{Server: *server.Load(), Lifetime: *lifetime}); err != nil {
+		if r, err = withLifetime(ctx, *r, *server.Load(), *lifetime); err != nil {
 			return err
 		}
 	}
@@ -55,4 +59,19 @@ func runProbe(ctx context.Context, e *env, args []string) error {
 		return enc.Encode(r)
 	}
 	return r.WriteText(e.out)
+}
+
+// withLifetime adds to a report for how long an idle connection to a server
+// keeps its mapping.
+func withLifetime(ctx context.Context, r probe.Report, server netip.AddrPort, up time.Duration) (*probe.Report, error) {
+	c := probe.Config{Server: server, Lifetime: up}
+	if server.Addr().Is6() {
+		c.Server, c.Server6 = c.Server6, c.Server
+	}
+	idle, err := probe.Run(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	r.LifetimeS = idle.LifetimeS
+	return &r, nil
 }
