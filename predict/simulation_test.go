@@ -82,6 +82,7 @@ func TestSimulation(t *testing.T) {
 				continue
 			}
 			require.Greater(t, wlo, thi, "the window beats the two samples beyond doubt")
+			require.Greater(t, whi, many.percent()-0.5, "and whoever tries as many ports from where they point to")
 		}
 	}
 }

@@ -36,6 +36,9 @@ type knocks struct {
 	port  knock // to a live mapping, from the server's other port
 }
 
+// open reports whether anybody is let in, at least while there is a mapping.
+func (k *knocks) open() bool { return k.fresh.reached() || k.addr.reached() }
+
 // filtering judges the knocks and the holes. The note says what they leave
 // open.
 func (f *facts) filtering() (kind Filtering, note string) {

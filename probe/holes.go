@@ -21,10 +21,16 @@ type hole struct {
 // nothing to find where everybody is let in anyway.
 func (p *prober) probeHoles(ctx context.Context) {
 	f := p.known()
-	if f.knocks.fresh.reached() || f.knocks.addr.reached() {
+	if f.knocks.open() {
 		return
 	}
-	p.walkPath(ctx)
+	if f.hops == 0 || p.counts() { // where it counts, one thing after the other
+		select {
+		case <-p.walked:
+		case <-ctx.Done():
+			return
+		}
+	}
 	hops := p.known().hops
 	p.dig(ctx, 0, append(holeTTLs(hops), 0, 0)) // a lost packet must not pass for a hole that was closed
 	f = p.known()

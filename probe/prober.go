@@ -41,7 +41,9 @@ type prober struct {
 	mapping Mapping
 	model   predict.Model
 
-	news chan struct{} // capacity 1: something happened to a trial
+	news   chan struct{} // capacity 1: something happened to a trial
+	once   sync.Once     // of walkPath
+	walked chan struct{} // closed by walkPath
 
 	mu    sync.Mutex // guards following
 	next  time.Duration
@@ -54,7 +56,7 @@ func newProber(cfg Config, server netip.AddrPort, from netip.Addr) *prober {
 	}
 	return &prober{
 		net: cfg.Net, server: server, from: from, log: cfg.Logger, lifetime: cfg.Lifetime, start: time.Now(),
-		tell: func(facts) {}, news: make(chan struct{}, 1),
+		tell: func(facts) {}, news: make(chan struct{}, 1), walked: make(chan struct{}),
 	}
 }
 
@@ -210,6 +212,9 @@ func (p *prober) run(ctx context.Context) (facts, error) {
 	p.judge()
 	p.tell(p.known())
 	tests.Go(func() { p.policy(ctx) })
+	if !p.counts() { // else its SYNs would pass for other hosts'
+		tests.Go(func() { p.walkPath(ctx) })
+	}
 
 	var sampling sync.WaitGroup
 	sampling.Go(func() { main.again(ctx) })
@@ -218,6 +223,7 @@ func (p *prober) run(ctx context.Context) (facts, error) {
 	p.note(func(f *facts) { f.sampled = true })
 	p.judge()
 	close(calm)
+	tests.Go(func() { p.walkPath(ctx) }) // if it was not yet
 	tests.Go(func() { p.probeHoles(ctx) })
 	tests.Go(func() { p.sequence(ctx) })
 	if p.lifetime > 0 {
@@ -226,6 +232,11 @@ func (p *prober) run(ctx context.Context) (facts, error) {
 	tests.Wait()
 	p.note(func(f *facts) { f.silent = 0 }) // the knocks know better now
 	return p.known(), nil
+}
+
+// counts reports whether each SYN of ours moves the port that is the next one's.
+func (p *prober) counts() bool {
+	return p.model.Kind == predict.Sequential || p.model.Kind == predict.Unknown
 }
 
 // judge sets what the tests that follow depend on.

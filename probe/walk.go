@@ -50,8 +50,18 @@ func (p *prober) ttls() []int {
 }
 
 // walkPath sends the server a SYN for each TTL, all at once, as traceroute
-// does, and notes what they met.
+// does, and notes what they met; only the first call does. There is no need
+// where everybody is let in anyway.
 func (p *prober) walkPath(ctx context.Context) {
+	p.once.Do(func() {
+		defer close(p.walked)
+		if f := p.known(); !f.knocks.open() {
+			p.walk(ctx)
+		}
+	})
+}
+
+func (p *prober) walk(ctx context.Context) {
 	timeout := max(walkTimeout, 2*p.known().rtt)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
