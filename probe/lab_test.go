@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/stun/v3"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
@@ -144,6 +145,12 @@ func TestProfiles(t *testing.T) {
 			require.Equal(t, 6, r.Path.Hops, "the NAT, four and one routers")
 			require.Equal(t, 1, r.Path.NATs)
 			require.Equal(t, r.PortPreserving, r.Ports.Parity)
+			require.Contains(t, []Tri{Unknown, r.PortPreserving}, r.Ports.Contiguity, "unknown where the neighbouring port was taken")
+			if r.Unsolicited == Silence {
+				require.GreaterOrEqual(t, r.UnsolicitedMS, 3000, "as long as the server waits")
+			} else if r.Unsolicited != ReplyUnknown {
+				require.GreaterOrEqual(t, r.UnsolicitedMS, 30, "a round trip from the server to the NAT")
+			}
 			require.InDelta(t, 1, r.Ports.Confidence, 0.1)
 		})
 	}
@@ -210,7 +217,9 @@ func TestRealRouters(t *testing.T) {
 		"plain":        lab.Host("a", lab.KernelNAT("plain", nil, natlab.Plain, home), natlab.Link{}),
 		"fully random": lab.Host("b", lab.KernelNAT("fully-random", nil, natlab.FullyRandom, home), natlab.Link{}),
 		"none":         lab.Host("c", nil, home),
+		"parity":       lab.Host("d", lab.NAT("parity", nil, nat.Config{Assignment: nat.Random, Parity: true}, home), natlab.Link{}),
 	}, Config{Server: server, Server6: server6})
+	require.Equal(t, []Tri{Yes, No, No}, []Tri{reports["parity"].Ports.Parity, reports["parity"].Ports.Contiguity, reports["parity"].PortPreserving})
 	require.Equal(t, profiles["linux"], found(reports["plain"]))
 	require.Equal(t, "random, session-dependent, address-and-port-dependent, silence, rst unknown, icmp unknown, hairpin unknown, ttl 0, seq yes",
 		found(reports["fully random"]),
@@ -301,6 +310,51 @@ func TestOneEndpoint(t *testing.T) {
 	r = reports["apdm-random"]
 	require.Equal(t, []any{MappingUnknown, APDF}, []any{r.Mapping, r.Filtering})
 	require.Equal(t, []string{"mapping EIM, ADM or APDM: the server has one endpoint", synIn}, r.Ambiguous)
+}
+
+// Whatever the server is asked for, and whomever a request names, all that it
+// sends goes to the address that the request came from.
+func TestServerSpeaksToAskersOnly(t *testing.T) {
+	t.Parallel()
+	natlab.Need(t)
+	var sent strings.Builder // the lab serialises writes; read when it is closed
+	lab, err := natlab.New(natlab.Config{Seed: 13, Trace: &sent})
+	require.NoError(t, err)
+	server, _ := startIn(t, lab)
+	router := lab.NAT("router", nil, nat.Config{}, natlab.Link{})
+	home, third := lab.Host("home", router, natlab.Link{}), lab.Host("third", nil, natlab.Link{})
+	victim := &stun.MappedAddress{IP: third.Addr().AsSlice(), Port: 40000}
+	for _, t0 := range []stun.AttrType{0x0002, stun.AttrMappedAddress, stun.AttrXORPeerAddress, stun.AttrAlternateServer, attrDialFrom} { // 2: RESPONSE-ADDRESS of RFC 3489
+		conn, err := (&sock.Net{Open: home.Do}).Dial(t.Context(), netip.AddrPort{}, server, 0)
+		require.NoError(t, err)
+		for _, q := range []ask{
+			{change: changeIP}, {change: changePort}, {change: changeIP | changePort, port: 40000}, {from: 40000}, {port: 40000},
+		} {
+			q.patience = 20 * time.Millisecond
+			m := stun.MustBuild(stun.TransactionID, stun.BindingRequest, q)
+			require.NoError(t, victim.AddToAs(m, t0))
+			if _, err := conn.Write(m.Raw); err != nil {
+				break // a malformed one ended the connection
+			}
+			if _, err := (request{conn, m.TransactionID}).receive(t.Context()); err != nil {
+				break
+			}
+		}
+		sock.Abort(conn)
+	}
+	require.NoError(t, lab.Close())
+	dials := 0
+	for line := range strings.Lines(sent.String()) {
+		f := strings.Fields(line) // time, place, what, source, >, destination, flags
+		if f[1] != "stun" || f[2] != "send" {
+			continue
+		}
+		require.Equal(t, router.Public()[0], netip.MustParseAddrPort(f[5]).Addr(), line)
+		if f[6] == "S" {
+			dials++
+		}
+	}
+	require.NotZero(t, dials, "it did dial back")
 }
 
 // A binding behind a NAT knows its public endpoint.
