@@ -3,13 +3,17 @@ package main
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gostunt/stunt/probe"
 )
 
 var (
@@ -58,4 +62,28 @@ func TestFlagsAreDocumented(t *testing.T) {
 		require.NotEmpty(t, want)
 		require.Equal(t, slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got)), "stunt %s: -h and docs/cli.md", c.name)
 	}
+}
+
+// TestProbeExample holds the example of stunt probe in docs/cli.md against what
+// the command prints: the same keys in the same order.
+func TestProbeExample(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/cli.md")
+	require.NoError(t, err)
+	_, example, found := strings.Cut(string(doc), "$ stunt probe\n")
+	require.True(t, found)
+	example, _, _ = strings.Cut(example, "```")
+	var b strings.Builder
+	r := probe.Report{Time: time.Now(), IPv6: probe.IPv6{Public: netip.IPv6Loopback()}}
+	require.NoError(t, r.WriteText(&b))
+	require.Equal(t, keys(b.String()), keys(example))
+}
+
+// keys returns those of a report, without what is there once or more often.
+func keys(report string) (all []string) {
+	for line := range strings.Lines(report) {
+		if key, _, _ := strings.Cut(line, ": "); key != "verdict" && key != "ambiguous" {
+			all = append(all, key)
+		}
+	}
+	return all
 }

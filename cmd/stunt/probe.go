@@ -18,7 +18,7 @@ func runProbe(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "probe")
 	nf := f.node()
 	asJSON := f.Bool("json", false, "print the report as JSON")
-	fresh := f.Bool("fresh", false, "measure all again, even where an earlier run has")
+	fresh := f.Bool("fresh", false, "measure all again, even where an earlier run has, and keep that")
 	lifetime := f.Duration("lifetime", 0, "also find out for how long an idle connection keeps its mapping, up to this `time`, which it takes")
 	timeout := f.Duration("timeout", 20*time.Second, "give up after this `time`")
 	if _, err := f.parse(args, 0, 0); err != nil {
