@@ -77,15 +77,14 @@ func RunCached(ctx context.Context, cfg Config, cache CacheConfig) (*Report, err
 	here := cfg.network()
 	e, err := cache.load()
 	if err == nil {
+		e.remind(&cfg)
 		err = e.usable(here, cache, time.Now())
 	}
+	if err == nil && int(cfg.Lifetime.Seconds()) > e.Report.LifetimeS {
+		err = errors.New("whether a mapping lives as long as is asked is not known")
+	}
 	if err == nil {
-		e.remind(&cfg)
-		if int(cfg.Lifetime.Seconds()) > e.Report.LifetimeS {
-			err = errors.New("whether a mapping lives as long as is asked is not known")
-		} else {
-			err = confirm(ctx, cfg, e.Report)
-		}
+		err = confirm(ctx, cfg, e.Report)
 	}
 	if err == nil {
 		cfg.Logger.Debug("nat report used again", "phase", "probe", "measured", e.Report.Time)
@@ -114,12 +113,13 @@ func RunCached(ctx context.Context, cfg Config, cache CacheConfig) (*Report, err
 	return e.Report, nil
 }
 
-// remind tells cfg of the server's other endpoints. The file may be anybody's.
+// remind tells cfg of the other endpoints of a server that was met before, on
+// whatever network. The file may be anybody's.
 func (e *entry) remind(cfg *Config) {
-	if !cfg.Other.IsValid() && alike(e.Other.Addr(), cfg.Server.Addr()) {
+	if !cfg.Other.IsValid() && e.Network.Server == cfg.Server && alike(e.Other.Addr(), cfg.Server.Addr()) {
 		cfg.Other = e.Other
 	}
-	if !cfg.Other6.IsValid() && alike(e.Other6.Addr(), cfg.Server6.Addr()) {
+	if !cfg.Other6.IsValid() && e.Network.Server6 == cfg.Server6 && alike(e.Other6.Addr(), cfg.Server6.Addr()) {
 		cfg.Other6 = e.Other6
 	}
 }

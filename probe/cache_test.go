@@ -78,11 +78,15 @@ func TestRunCached(t *testing.T) {
 // server itself.
 func TestRemind(t *testing.T) {
 	at := netip.MustParseAddrPort
-	e := entry{Other: at("192.168.1.1:22"), Other6: at("[fd00::1]:22")}
 	cfg := Config{Server: at("192.0.2.1:3478"), Server6: at("[2001:db8::1]:3478")}
+	here := network{Server: cfg.Server, Server6: cfg.Server6}
+	e := entry{Network: here, Other: at("192.168.1.1:22"), Other6: at("[fd00::1]:22")}
 	e.remind(&cfg)
 	require.Equal(t, []netip.AddrPort{{}, {}}, []netip.AddrPort{cfg.Other, cfg.Other6}, "no way into our own network")
 	e = entry{Other: at("192.0.2.2:3479"), Other6: at("[2001:db8::2]:3479")}
+	e.remind(&cfg)
+	require.Equal(t, []netip.AddrPort{{}, {}}, []netip.AddrPort{cfg.Other, cfg.Other6}, "they are another server's")
+	e.Network = here
 	e.remind(&cfg)
 	require.Equal(t, []netip.AddrPort{e.Other, e.Other6}, []netip.AddrPort{cfg.Other, cfg.Other6})
 }
@@ -144,9 +148,12 @@ func TestRunCachedFails(t *testing.T) {
 	require.Equal(t, NoNAT, r.Mapping)
 
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err = RunCached(ctx, Config{Server: at[0]}, CacheConfig{})
+	cut := Config{Server: at[0], OnMapping: func(*Report) { cancel() }}
+	cache = CacheConfig{Dir: dir, Identity: "bob"}
+	_, err = RunCached(ctx, cut, cache)
 	require.ErrorIs(t, err, context.Canceled)
+	_, err = cache.load()
+	require.ErrorIs(t, err, os.ErrNotExist, "half a report is not kept for a day")
 }
 
 func FuzzDecodeEntry(f *testing.F) {

@@ -39,9 +39,10 @@ type Config struct {
 
 	// OnMapping, if not nil, is called with what is known of IPv4 as soon as
 	// it is: first the mapping and the port assignment, two round trips from
-	// the start with Other and four without, and one round trip later again,
-	// with what an unsolicited SYN gets. What takes longer is unknown in both.
-	// The reports are the callee's; Run waits for it to return.
+	// the start with Other and four without, and then again with what an
+	// unsolicited SYN gets, which takes a round trip more with Other and none
+	// without. What takes longer is unknown in both. The reports are the
+	// callee's; Run waits for it to return.
 	OnMapping func(*Report)
 
 	// Logger gets a line per test at Debug. Nil is silent.
@@ -59,8 +60,8 @@ const runTimeout = 15 * time.Second
 // fifteen connections to the server, forty where ports are drawn at random,
 // from ports of its own, and closes them before it returns; the tests run
 // beside each other, and take less than 5 s. It fails only if the server could
-// not be reached over any family, with the first connection's error; tests
-// that fail on their own leave their fields unknown.
+// not be reached over any family, with the first connection's error, or if ctx
+// ends; tests that fail on their own leave their fields unknown.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if !cfg.Server.IsValid() && !cfg.Server6.IsValid() {
 		return nil, errors.New("probe: Config.Server is not set")
@@ -68,6 +69,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	whole := ctx // of the caller
 	ctx, cancel := context.WithTimeout(ctx, runTimeout+max(cfg.Lifetime, 0))
 	defer cancel()
 
@@ -78,6 +80,9 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	wg.Go(func() { f4, err4 = run4(ctx, cfg, *r) })
 	wg.Go(func() { f6, err6 = run6(ctx, cfg) })
 	wg.Wait()
+	if whole.Err() != nil { // what was cut off looks as if it could not be told
+		return nil, fmt.Errorf("probe: %w", context.Cause(whole))
+	}
 	if err4 != nil && err6 != nil {
 		return nil, fmt.Errorf("probe: %w", errors.Join(err4, err6))
 	}
