@@ -282,7 +282,48 @@ func TestLifetime(t *testing.T) {
 	require.Equal(t, 5, reports["long"].LifetimeS)
 }
 
-// With a server of one endpoint the report says what it cannot know.
+// With a server of one address the report says what it cannot know.
+func TestOneAddress(t *testing.T) {
+	t.Parallel()
+	lab := natlab.Start(t, natlab.Config{Seed: 14})
+	h := lab.Host("stun", nil, natlab.Link{Delay: 5 * time.Millisecond, Hops: 2})
+	s := &Server{Net: &sock.Net{Open: h.Do}}
+	ctx, cancel := context.WithCancel(t.Context())
+	var lns []*net.TCPListener
+	for _, port := range []uint16{3478, 3479} {
+		ln, err := s.Net.Listen(ctx, h.AddrPort(port))
+		require.NoError(t, err)
+		lns = append(lns, ln)
+		s.Alternates = append(s.Alternates, sock.AddrPort(ln.Addr()))
+	}
+	run(t, ctx, cancel, s.ServeConn, lns)
+	hosts := map[string]*natlab.Host{}
+	for _, name := range []string{"eim-eif", "adm-delta1", "apdm-random", "no-syn-in"} {
+		c, _ := nat.Profile(name)
+		hosts[name] = lab.Host(name+"-host", lab.NAT(name, nil, c, natlab.Link{}), natlab.Link{})
+	}
+	reports := probeAll(t, hosts, Config{Server: s.Alternates[0]})
+	const (
+		byPort = "mapping EIM or ADM: the server has one address"
+		nobody = "filtering EIF or ADF: nothing came from another address"
+	)
+	for name, want := range map[string]struct {
+		mapping   Mapping
+		filtering Filtering
+		notes     []string
+	}{
+		"eim-eif":     {EIM, ADF, []string{byPort, nobody}},
+		"adm-delta1":  {EIM, APDF, []string{byPort}},
+		"apdm-random": {APDM, APDF, nil},
+		"no-syn-in":   {EIM, NoSYNIn, []string{byPort}},
+	} {
+		r := reports[name]
+		require.Equal(t, []any{want.mapping, want.filtering}, []any{r.Mapping, r.Filtering}, name)
+		require.Equal(t, want.notes, r.Ambiguous, name)
+	}
+}
+
+// With a server of one endpoint it says more of that.
 func TestOneEndpoint(t *testing.T) {
 	t.Parallel()
 	lab := natlab.Start(t, natlab.Config{Seed: 1})

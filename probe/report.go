@@ -39,7 +39,8 @@ type Report struct {
 	LifetimeS int  `json:"lifetime_s,omitzero"` // seconds that an idle connection kept its mapping, at least; measured only if asked for
 
 	// Ambiguous says what could not be told apart, and why. Where it names two
-	// kinds, the field has the one that is safer to assume.
+	// kinds, the field has the one that is safer to assume; of EIM and ADM it
+	// has EIM, which is far more common.
 	Ambiguous []string `json:"ambiguous,omitempty"`
 
 	IPv6 IPv6 `json:"ipv6,omitzero"`
