@@ -95,7 +95,7 @@ func TestDialsLeakNothing(t *testing.T) {
 	all.SetLimit(32)
 	for range dials {
 		require.NoError(t, pace.Wait(t.Context()))
-		all.Go(func() error { return dialOnce(t.Context(), d) })
+		all.Go(func() error { return dialOnce(t.Context(), d, "a") })
 	}
 	require.NoError(t, all.Wait())
 
@@ -108,10 +108,10 @@ func TestDialsLeakNothing(t *testing.T) {
 	require.LessOrEqual(t, held(router, server), 1+warm, "mappings to the server: the session's, and those of warm ports")
 }
 
-func dialOnce(ctx context.Context, d *stunt.Node) error {
+func dialOnce(ctx context.Context, d *stunt.Node, peer string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	c, err := d.Dial(ctx, "tcp", "a")
+	c, err := d.Dial(ctx, "tcp", peer)
 	if err != nil {
 		return err
 	}
@@ -156,13 +156,47 @@ func TestIdleNode(t *testing.T) {
 	for range 3 {
 		knock(t, stranger, port)
 		d := w.node(peer, stunt.Config{})
-		require.NoError(t, dialOnce(t.Context(), d))
+		require.NoError(t, dialOnce(t.Context(), d, "a"))
 		require.NoError(t, d.Close())
 		require.NoError(t, w.server.Close())
 		w.serve()
 		port = nextSession(t, sessions)
 	}
 	shrinksTo(t, limit)
+}
+
+// TestWarmPortsDieWithTheirServer shows that a node that dials keeps the ports
+// that it was told to keep warm, and none of those whose server has gone.
+func TestWarmPortsDieWithTheirServer(t *testing.T) {
+	const warm, times = 2, 2
+	w := newWorld(t, 0)
+	sessions := make(chan netip.AddrPort, 16)
+	d := w.node(w.behind("d", "eim-apdf"), stunt.Config{Warm: warm, Trace: &stunt.Trace{
+		Session: func(_, public netip.AddrPort) { sessions <- public },
+	}})
+	for i := range times { // each is another peer, whom the session's port serves
+		n := w.node(w.at(fmt.Sprint("peer", i), ""), stunt.Config{ID: fmt.Sprint("peer", i)})
+		go echoAll(listen(t, n, 0)) // until it is closed, by listen's cleanup
+		w.ready(n)
+	}
+	w.ready(d)
+	nextSession(t, sessions)
+	limit := settled(t)
+	limit.goroutines += 4*warm + 1 // as in TestDialsLeakNothing
+	limit.files += 4 * warm
+	for i := range times {
+		peer := fmt.Sprint("peer", i)
+		require.Eventually(t, func() bool { _, err := d.Lookup(t.Context(), peer); return err == nil }, 30*time.Second, 20*time.Millisecond,
+			"the peer is back at the server, too")
+		require.NoError(t, dialOnce(t.Context(), d, peer))
+		shrinksTo(t, limit)
+		if i == times-1 {
+			break
+		}
+		require.NoError(t, w.server.Close())
+		w.serve()
+		nextSession(t, sessions)
+	}
 }
 
 func nextSession(t *testing.T, sessions <-chan netip.AddrPort) netip.AddrPort {

@@ -156,16 +156,10 @@ func (p *ports) take(ctx context.Context) (*slot, error) {
 		return nil, net.ErrClosed
 	}
 	p.wake()
-	var dead []*slot
+	dead := p.bury()
 	var got *slot
-	for got == nil && len(p.warm) > 0 {
-		s := p.warm[0]
-		p.warm = p.warm[1:]
-		if s.alive() {
-			got = s
-		} else {
-			dead = append(dead, s)
-		}
+	if len(p.warm) > 0 {
+		got, p.warm = p.warm[0], p.warm[1:]
 	}
 	p.mu.Unlock()
 	for _, s := range dead {
@@ -175,6 +169,19 @@ func (p *ports) take(ctx context.Context) (*slot, error) {
 		return got, nil
 	}
 	return p.open(ctx)
+}
+
+// bury takes out the warm slots that are not, because their server has gone. The
+// caller holds mu, and releases them without it.
+func (p *ports) bury() (dead []*slot) {
+	p.warm = slices.DeleteFunc(p.warm, func(s *slot) bool {
+		gone := !s.alive()
+		if gone {
+			dead = append(dead, s)
+		}
+		return gone
+	})
+	return dead
 }
 
 // wake starts fill or tells it that there is demand. The caller holds mu.
@@ -241,8 +248,12 @@ func (p *ports) rest(always bool) bool {
 func (p *ports) topUp() {
 	for p.life.Err() == nil {
 		p.mu.Lock()
-		enough := len(slices.DeleteFunc(slices.Clone(p.warm), func(s *slot) bool { return !s.alive() })) >= p.want
+		dead := p.bury()
+		enough := len(p.warm) >= p.want
 		p.mu.Unlock()
+		for _, s := range dead {
+			p.release(s)
+		}
 		if enough {
 			return
 		}
