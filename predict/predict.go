@@ -29,6 +29,9 @@
 //
 //	go test ./predict -run Simulation -v
 //
+// The mass that a window promises is a probability: at each of these rates the
+// next port is in it as often (go test ./predict -run Calibrated -v).
+//
 // Two such NATs against each other need no exact prediction either: see [Meet].
 //
 // # Guessing

@@ -219,7 +219,8 @@ func TestRealRouters(t *testing.T) {
 		"none":         lab.Host("c", nil, home),
 		"parity":       lab.Host("d", lab.NAT("parity", nil, nat.Config{Assignment: nat.Random, Parity: true}, home), natlab.Link{}),
 	}, Config{Server: server, Server6: server6})
-	require.Equal(t, []Tri{Yes, No, No}, []Tri{reports["parity"].Ports.Parity, reports["parity"].Ports.Contiguity, reports["parity"].PortPreserving})
+	require.Equal(t, []Tri{Yes, No}, []Tri{reports["parity"].Ports.Parity, reports["parity"].PortPreserving})
+	require.Contains(t, []Tri{No, Unknown}, reports["parity"].Ports.Contiguity)
 	require.Equal(t, profiles["linux"], found(reports["plain"]))
 	require.Equal(t, "random, session-dependent, address-and-port-dependent, silence, rst unknown, icmp unknown, hairpin unknown, ttl 0, seq yes",
 		found(reports["fully random"]),

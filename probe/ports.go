@@ -63,7 +63,7 @@ func ports(m predict.Model, samples []predict.Sample) Ports {
 	if m.Samples > 0 {
 		r.Pooling = map[predict.Pooling]Pooling{predict.Single: Single, predict.Paired: Paired, predict.Arbitrary: Arbitrary}[m.Pooling]
 	}
-	r.Parity, r.Contiguity = parity(samples), contiguity(samples)
+	r.Parity, r.Contiguity = parity(samples), contiguity(m.Kind, samples)
 	return r
 }
 
@@ -85,14 +85,15 @@ func parity(samples []predict.Sample) Tri {
 }
 
 // contiguity reports whether adjacent local ports have adjacent public ones. A
-// counter makes neighbours of whatever comes one after the other, so only
-// pairs count that had another mapping between them.
-func contiguity(samples []predict.Sample) Tri {
+// counter makes neighbours of whatever comes one after the other.
+func contiguity(kind predict.Kind, samples []predict.Sample) Tri {
+	if kind == predict.Sequential {
+		return No
+	}
 	found := Unknown
-	for i, a := range samples {
-		for j, b := range samples {
-			between := math.Abs(float64(i-j)) > 1
-			if a.Dst != b.Dst || a.Local.Port()+1 != b.Local.Port() || !between {
+	for _, a := range samples {
+		for _, b := range samples {
+			if a.Dst != b.Dst || a.Local.Port()+1 != b.Local.Port() {
 				continue
 			}
 			if b.Mapped != netip.AddrPortFrom(a.Mapped.Addr(), a.Mapped.Port()+1) {
