@@ -59,20 +59,21 @@ func (r *Report) reachMoving() reach {
 	return reach{v, true}
 }
 
-// reachGuessing says what guesses are worth, as dials size them.
+// reachGuessing says what guesses are worth, by the numbers that dials size
+// them with.
 func (r *Report) reachGuessing(direct string) (to, not string) {
 	space := predict.Space{Ports: r.span() * max(r.pool(), 1), Overload: true}
 	g, ok := predict.SizeOneSided(space, aim, predict.Budget{})
 	if !ok {
 		return direct + "seldom to others", "not to peers whose NAT counts, or draws ports at random, as well"
 	}
-	to = direct + fmt.Sprintf("by guessing this NAT's port, with up to %d SYNs, to peers whose NAT keeps one port: about %s dials succeed",
+	to = direct + fmt.Sprintf("by guessing this NAT's port, with up to %d SYNs, to peers whose NAT keeps one port, which should succeed in %s dials",
 		g.Sockets+g.SYNs, ofHundred(g.Chance))
 	both, ok := predict.SizeTwoSided(space, space, aim, predict.Budget{})
 	if !ok {
 		return to, "not to peers whose NAT counts, or draws ports at random, as well"
 	}
-	return to + fmt.Sprintf("; and up to %s to peers whose NAT draws from as few ports", ofHundred(both.Chance)),
+	return to + fmt.Sprintf("; and in up to %s, if a port may serve several peers at once, to peers whose NAT draws from as few ports", ofHundred(both.Chance)),
 		"not to peers whose NAT counts, or draws from many ports"
 }
 
