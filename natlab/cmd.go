@@ -8,12 +8,13 @@ import (
 	"time"
 )
 
-// Cmd is an [exec.Cmd] whose process runs on a host. Set its fields and call
+// Cmd is an [exec.Cmd] whose process runs on a host or a router. Set its fields and call
 // its methods as one does there; only those declared here differ. [Lab.Close]
 // kills the process if it still runs; Wait is the caller's, as usual.
 type Cmd struct {
 	*exec.Cmd
-	host *Host
+	lab *Lab
+	ns  *namespace
 
 	wait  sync.Once
 	ended error         // guarded by wait
@@ -22,13 +23,15 @@ type Cmd struct {
 
 // Command returns a command that is not yet started. The process sees the
 // host's network and otherwise what this process sees.
-func (h *Host) Command(path string, args ...string) *Cmd {
-	return &Cmd{Cmd: exec.Command(path, args...), host: h, done: make(chan struct{})}
+func (h *Host) Command(path string, args ...string) *Cmd { return h.lab.command(h.ns, path, args) }
+
+func (l *Lab) command(ns *namespace, path string, args []string) *Cmd {
+	return &Cmd{Cmd: exec.Command(path, args...), lab: l, ns: ns, done: make(chan struct{})}
 }
 
-// Start starts the process on the host.
+// Start starts the process on its host.
 func (c *Cmd) Start() error {
-	l := c.host.lab
+	l := c.lab
 	dieWithThread(c.Cmd)
 	if c.WaitDelay == 0 {
 		c.WaitDelay = time.Second // for output that a grandchild holds open
@@ -50,7 +53,7 @@ func (c *Cmd) Start() error {
 // keep starts the process and stays: the kernel kills it when the thread that
 // started it goes, and so it never outlives this program.
 func (c *Cmd) keep(started chan<- error) {
-	c.host.Do(func() error {
+	c.ns.do(func() error {
 		err := c.Cmd.Start()
 		started <- err
 		if err == nil {
@@ -68,7 +71,7 @@ func (c *Cmd) Wait() error {
 	c.wait.Do(func() {
 		c.ended = c.Cmd.Wait()
 		close(c.done)
-		l := c.host.lab
+		l := c.lab
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		delete(l.running, c)

@@ -34,12 +34,12 @@ type spot struct {
 }
 
 // Host makes a host attached at a place, nil being the Internet. Its default
-// route leads to the link.
+// route leads to the link, and behind a NAT names that as the gateway.
 func (l *Lab) Host(name string, at Place, link Link) *Host {
 	h := &Host{lab: l, name: name}
 	s := h.settle(l.place(name, at), link)
 	h.ns = l.namespace(name)
-	h.tun = l.open(name, h.ns, tunConfig{name: hostTUN, mtu: link.mtu(), addrs: h.prefixes(s.at), gateway: true}, h.send)
+	h.tun = l.open(name, h.ns, tunConfig{name: hostTUN, mtu: link.mtu(), addrs: h.prefixes(s.at), gateway: true, via: s.at.via()}, h.send)
 	h.attach(s)
 	l.log.Debug("host", "name", name, "at", s.at.String(), "addr", h.v4[0], "addr6", h.v6)
 	return h
@@ -147,15 +147,14 @@ func (h *Host) Move(to Place, link Link) {
 		old.at.detach(p.Addr())
 	}
 	s := h.settle(at, link)
-	if err := h.ns.renumber(hostTUN, gone, h.prefixes(at)); err != nil {
+	if err := h.ns.renumber(hostTUN, gone, h.prefixes(at), at.via()); err != nil {
 		panic(fmt.Sprintf("natlab: moving %s: %v", h.name, err))
 	}
 	h.attach(s)
 	h.lab.log.Debug("moved", "name", h.name, "at", at.String(), "addr", h.Addr(), "addr6", h.Addr6())
 }
 
-// SetGateway makes the IPv4 default route lead to a router by its address,
-// where it led only to the device. The lab carries packets all the same.
+// SetGateway makes the IPv4 default route name another router. The lab carries packets all the same.
 func (h *Host) SetGateway(router netip.Addr) {
 	if err := h.ns.setGateway(hostTUN, router); err != nil {
 		panic(fmt.Sprintf("natlab: the gateway of %s: %v", h.name, err))

@@ -12,6 +12,12 @@ const (
 	insideTUN  = "lan0"
 )
 
+// MappingTable is the table of nftables' family inet that a program on a
+// [KernelNAT] may fill with port mappings. It has the chains that miniupnpd
+// wants, under the names that are its default, where its rules have an effect:
+// miniupnpd, prerouting_miniupnpd and postrouting_miniupnpd.
+const MappingTable = "stunt"
+
 // KernelNAT is a router that is none of ours: a namespace in which the kernel
 // forwards, masquerades IPv4 (nftables) and, as home routers do, drops what is
 // new from the outside or invalid, in both families. The simulated NATs are
@@ -21,6 +27,7 @@ type KernelNAT struct {
 	name   string
 	wire   *wire
 	inside *network
+	ns     *namespace
 	public netip.Addr
 	wan    *os.File
 	lan    *os.File
@@ -45,6 +52,7 @@ func (l *Lab) KernelNAT(name string, at Place, m Masquerade, link Link) *KernelN
 		outside = append(outside, netip.PrefixFrom(inner.v6, 128))
 	}
 	ns := l.namespace(name)
+	k.ns = ns
 	if err := ns.masquerade(m); err != nil {
 		panic(fmt.Sprintf("natlab: %s: %v", name, err))
 	}
@@ -62,6 +70,25 @@ func (k *KernelNAT) Name() string { return k.name }
 
 // Public returns the router's address on its outside.
 func (k *KernelNAT) Public() []netip.Addr { return []netip.Addr{k.public} }
+
+// Inside returns the router's addresses on its inside, which are the gateway of
+// the hosts there.
+func (k *KernelNAT) Inside() []netip.Addr {
+	inner := k.inside.router()
+	if !k.inside.has6 {
+		return []netip.Addr{inner.v4}
+	}
+	return []netip.Addr{inner.v4, inner.v6}
+}
+
+// Command returns a command that is not yet started. The process runs on the
+// router, whose devices are wan0 and lan0, and may map ports: see [MappingTable].
+func (k *KernelNAT) Command(path string, args ...string) *Cmd {
+	return k.lab.command(k.ns, path, args)
+}
+
+// Do is [Host.Do] on the router.
+func (k *KernelNAT) Do(open func() error) error { return k.ns.do(open) }
 
 // SetLink changes the router's link while packets are on it.
 func (k *KernelNAT) SetLink(link Link) { k.wire.set(k.lab, link) }

@@ -139,6 +139,7 @@ type tunConfig struct {
 	mtu     int
 	addrs   []netip.Prefix
 	gateway bool // the default routes lead to it
+	via     hop  // whom they name as the router; zero: nobody
 }
 
 // open makes a TUN device in a namespace and carries what the kernel sends

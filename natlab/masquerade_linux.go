@@ -25,8 +25,18 @@ import (
 //			type filter hook forward priority filter; policy drop
 //			ct state established,related accept
 //			ct state new iifname != "wan0" accept
+//			jump miniupnpd
 //		}
-//		chain input { as forward }
+//		chain input { as forward, without the jump }
+//		chain prerouting {
+//			type nat hook prerouting priority dstnat
+//			jump prerouting_miniupnpd
+//		}
+//		chain postrouting {
+//			type nat hook postrouting priority srcnat
+//			jump postrouting_miniupnpd
+//		}
+//		chain miniupnpd { empty, as are the two above }
 //	}
 func (ns *namespace) masquerade(m Masquerade) error {
 	return ns.do(func() error {
@@ -49,7 +59,7 @@ func (ns *namespace) masquerade(m Masquerade) error {
 			return fmt.Errorf("nftables: %w", err)
 		}
 		addMasquerade(c, m)
-		addFirewall(c)
+		addMappings(c, addFirewall(c))
 		if err := c.Flush(); err != nil {
 			return fmt.Errorf("nftables: %w: the kernel needs nf_tables, nft_masq and nft_ct", err)
 		}
@@ -68,8 +78,9 @@ func addMasquerade(c *nftables.Conn, m Masquerade) {
 	)})
 }
 
-func addFirewall(c *nftables.Conn) {
-	t := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "stunt"})
+// addFirewall returns the chain that decides what the router forwards.
+func addFirewall(c *nftables.Conn) (forward *nftables.Chain) {
+	t := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: MappingTable})
 	drop := nftables.ChainPolicyDrop
 	for name, hook := range map[string]*nftables.ChainHook{
 		"forward": nftables.ChainHookForward,
@@ -84,6 +95,25 @@ func addFirewall(c *nftables.Conn) {
 			Exprs: append(state(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept)})
 		c.AddRule(&nftables.Rule{Table: t, Chain: chain,
 			Exprs: append(append(state(expr.CtStateBitNEW), match(expr.MetaKeyIIFNAME, expr.CmpOpNeq)...), accept)})
+		if name == "forward" {
+			forward = chain
+		}
+	}
+	return forward
+}
+
+// addMappings makes the chains of [MappingTable].
+func addMappings(c *nftables.Conn, forward *nftables.Chain) {
+	base := func(name string, hook *nftables.ChainHook, priority *nftables.ChainPriority) *nftables.Chain {
+		return c.AddChain(&nftables.Chain{Name: name, Table: forward.Table, Type: nftables.ChainTypeNAT, Hooknum: hook, Priority: priority})
+	}
+	for name, from := range map[string]*nftables.Chain{
+		"miniupnpd":             forward,
+		"prerouting_miniupnpd":  base("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest),
+		"postrouting_miniupnpd": base("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource),
+	} {
+		c.AddChain(&nftables.Chain{Name: name, Table: forward.Table})
+		c.AddRule(&nftables.Rule{Table: forward.Table, Chain: from, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: name}}})
 	}
 }
 

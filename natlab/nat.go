@@ -94,6 +94,12 @@ func (n *NAT) Inspect(f func(*nat.NAT)) {
 
 // fromInside takes what the inside network has no host for.
 func (n *NAT) fromInside(p *packet) {
+	if to, self := destination(p.b), n.inside.router(); to == self.v4 || to == self.v6 {
+		// Nothing runs on it, and it says nothing, the harder case.
+		n.lab.trace.record(n.name, "drop: for the router itself", p.b)
+		p.free()
+		return
+	}
 	if n.expired(p, n.inside.fromGateway, n.inside.router()) {
 		return
 	}

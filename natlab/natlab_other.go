@@ -22,15 +22,15 @@ func dieWithThread(*exec.Cmd) {}
 
 type namespace struct{}
 
-func newNamespace() (*namespace, error)                                      { return nil, errNotLinux }
-func (*namespace) close()                                                    {}
-func (*namespace) do(func() error) error                                     { return errNotLinux }
-func (*namespace) tun(tunConfig) (*os.File, error)                           { return nil, errNotLinux }
-func (*namespace) addAddr(string, netip.Prefix) error                        { return errNotLinux }
-func (*namespace) renumber(string, []netip.Prefix, []netip.Prefix) error     { return errNotLinux }
-func (*namespace) setGateway(string, netip.Addr) error                       { return errNotLinux }
-func (*namespace) masquerade(Masquerade) error                               { return errNotLinux }
-func (*namespace) veth(string, *namespace, netip.Prefix, netip.Prefix) error { return errNotLinux }
+func newNamespace() (*namespace, error)                                       { return nil, errNotLinux }
+func (*namespace) close()                                                     {}
+func (*namespace) do(func() error) error                                      { return errNotLinux }
+func (*namespace) tun(tunConfig) (*os.File, error)                            { return nil, errNotLinux }
+func (*namespace) addAddr(string, netip.Prefix) error                         { return errNotLinux }
+func (*namespace) renumber(string, []netip.Prefix, []netip.Prefix, hop) error { return errNotLinux }
+func (*namespace) setGateway(string, netip.Addr) error                        { return errNotLinux }
+func (*namespace) masquerade(Masquerade) error                                { return errNotLinux }
+func (*namespace) veth(string, *namespace, netip.Prefix, netip.Prefix) error  { return errNotLinux }
 
 type alarm struct{}
 

@@ -124,6 +124,15 @@ func (n *network) prefix(a netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(a, bits)
 }
 
+// via is whom the default routes of hosts here name as their router; zero:
+// nobody, on the Internet.
+func (n *network) via() hop {
+	if n.parent == nil {
+		return hop{}
+	}
+	return n.router()
+}
+
 // delegate routes an IPv6 network to w, here and in every network above.
 func (n *network) delegate(p netip.Prefix, w *wire) {
 	for ; n != nil; n, w = n.parent, n.uplink {

@@ -1,7 +1,6 @@
 package natlab
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -127,7 +126,7 @@ func (ns *namespace) tun(c tunConfig) (*os.File, error) {
 			return err
 		}
 		for _, a := range c.addrs {
-			if err := defaultRoute(link, a.Addr()); err != nil {
+			if err := defaultRoute(link, a.Addr(), c.via); err != nil {
 				return fmt.Errorf("default route: %w", err)
 			}
 		}
@@ -194,12 +193,14 @@ func ipNet(p netip.Prefix) *net.IPNet {
 }
 
 // defaultRoute leads everything of the family of like to the device.
-func defaultRoute(link netlink.Link, like netip.Addr) error {
-	all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+func defaultRoute(link netlink.Link, like netip.Addr, via hop) error {
+	all, router := netip.PrefixFrom(netip.IPv4Unspecified(), 0), via.v4
 	if like.Is6() {
-		all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		all, router = netip.PrefixFrom(netip.IPv6Unspecified(), 0), via.v6
 	}
-	return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(all)})
+	// Without a router Gw is nil: what is there is a cable.
+	// Replace: IPv6 keeps the old one without an address.
+	return netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(all), Gw: router.AsSlice()})
 }
 
 // addAddr gives a host one more address.
@@ -215,7 +216,7 @@ func (ns *namespace) addAddr(device string, a netip.Prefix) error {
 
 // renumber takes addresses off a device, with which the kernel drops the
 // routes over it, and then gives it others with default routes.
-func (ns *namespace) renumber(device string, gone, fresh []netip.Prefix) error {
+func (ns *namespace) renumber(device string, gone, fresh []netip.Prefix, via hop) error {
 	return ns.do(func() error {
 		link, err := netlink.LinkByName(device)
 		if err != nil {
@@ -230,8 +231,7 @@ func (ns *namespace) renumber(device string, gone, fresh []netip.Prefix) error {
 			if err := addAddr(link, a); err != nil {
 				return err
 			}
-			// IPv6 keeps the route without an address.
-			if err := defaultRoute(link, a.Addr()); err != nil && !errors.Is(err, unix.EEXIST) {
+			if err := defaultRoute(link, a.Addr(), via); err != nil {
 				return err
 			}
 		}
