@@ -107,11 +107,12 @@ func addMappings(c *nftables.Conn, forward *nftables.Chain) {
 	base := func(name string, hook *nftables.ChainHook, priority *nftables.ChainPriority) *nftables.Chain {
 		return c.AddChain(&nftables.Chain{Name: name, Table: forward.Table, Type: nftables.ChainTypeNAT, Hooknum: hook, Priority: priority})
 	}
-	for name, from := range map[string]*nftables.Chain{
-		"miniupnpd":             forward,
-		"prerouting_miniupnpd":  base("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest),
-		"postrouting_miniupnpd": base("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource),
+	for i, from := range []*nftables.Chain{
+		forward,
+		base("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest),
+		base("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource),
 	} {
+		name := mappingChains[i]
 		c.AddChain(&nftables.Chain{Name: name, Table: forward.Table})
 		c.AddRule(&nftables.Rule{Table: forward.Table, Chain: from, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: name}}})
 	}
@@ -135,3 +136,22 @@ func match(key expr.MetaKey, op expr.CmpOp) []expr.Any {
 	copy(name, outsideTUN)
 	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: name}}
 }
+
+// flushMappings empties the chains of [MappingTable], as a router that starts
+// again has them.
+func (ns *namespace) flushMappings() error {
+	return ns.do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		t := &nftables.Table{Family: nftables.TableFamilyINet, Name: MappingTable}
+		for _, name := range mappingChains {
+			c.FlushChain(&nftables.Chain{Name: name, Table: t})
+		}
+		return c.Flush()
+	})
+}
+
+// mappingChains are those that miniupnpd fills.
+var mappingChains = []string{"miniupnpd", "prerouting_miniupnpd", "postrouting_miniupnpd"}

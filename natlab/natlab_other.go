@@ -31,6 +31,7 @@ func (*namespace) renumber(string, []netip.Prefix, []netip.Prefix, hop) error { 
 func (*namespace) setGateway(string, netip.Addr) error                        { return errNotLinux }
 func (*namespace) masquerade(Masquerade) error                                { return errNotLinux }
 func (*namespace) veth(string, *namespace, netip.Prefix, netip.Prefix) error  { return errNotLinux }
+func (*namespace) flushMappings() error                                       { return errNotLinux }
 
 type alarm struct{}
 
