@@ -65,6 +65,12 @@ type Config struct {
 	// 1,500 SYNs a second.
 	Budget *Budget
 
+	// NoPortMapping leaves the router alone. By default it is asked, by UPnP,
+	// NAT-PMP and PCP, to pass on a public port to the node, and to let it
+	// through the IPv6 firewall: then anybody's dial gets through, whatever NAT
+	// the other end is behind. The node renews the mapping, and removes it at Close.
+	NoPortMapping bool
+
 	// Logger receives what happens, at Debug. Nil: silence.
 	Logger *slog.Logger
 

@@ -58,6 +58,7 @@ func (n *Node) side(s *slot) punch.Side {
 	if n.counted() && s.binding != nil {
 		cs = append(cs, punch.Candidate{Kind: punch.Sample, Addr: s.public})
 	}
+	cs = slices.Insert(cs, min(len(cs), 1), n.mapped()...) // after the public one
 	return punch.Side{Candidates: cs, Report: n.known()}
 }
 

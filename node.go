@@ -42,7 +42,7 @@ type Node struct {
 	offers *semaphore.Weighted
 	wg     sync.WaitGroup
 
-	probedOnce sync.Once // closes st.probed
+	forwards []*forward // for IPv4 and IPv6; none if Config says so
 
 	mu sync.Mutex // guards following
 	st state
@@ -58,6 +58,7 @@ type state struct {
 	public     netip.AddrPort // of the session's port, as the server sees it
 	report     *probe.Report  // nil: nothing known yet
 	probed     chan struct{}  // closed when the first probe is over
+	probedOnce bool           // it is closed
 	probing    bool
 	probedBy   netip.AddrPort // the server of the last probe
 	vouched    bool           // there was a session with that one, too
@@ -95,6 +96,9 @@ func (n *Node) setUp() error {
 	n.life, n.end = context.WithCancel(context.Background())
 	n.ports = newPorts(n.life, &sock.Net{Open: c.OpenSocket}, c.warm())
 	n.ports.accept, n.ports.bind = n.door.Knock, n.bind
+	if !c.NoPortMapping {
+		n.forwards = []*forward{newForward(n, false), newForward(n, true)}
+	}
 	n.client = rendezvous.NewClient(rendezvous.ClientConfig{
 		Servers:   servers,
 		Key:       n.key,
@@ -115,6 +119,9 @@ func (n *Node) setUp() error {
 		return net.ErrClosed
 	}
 	n.wg.Go(n.run)
+	for _, f := range n.forwards {
+		n.wg.Go(f.run)
+	}
 	return nil
 }
 
@@ -209,7 +216,8 @@ func (n *Node) unlisten(ln *Listener) {
 }
 
 // Close ends the node: its listeners are closed, its dials fail, and nothing
-// of it runs any more when Close returns. Connections live on.
+// of it runs any more when Close returns. Connections live on. If a router has
+// mapped a port it is told to remove it, and has a second for that.
 func (n *Node) Close() error {
 	n.mu.Lock()
 	closed := n.st.closed

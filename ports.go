@@ -119,6 +119,13 @@ func (p *ports) sessionPort(ctx context.Context) (*punch.Port, error) {
 	return port, nil
 }
 
+// sessionNow is sessionPort that opens nothing: nil if there is none.
+func (p *ports) sessionNow() *punch.Port {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.session
+}
+
 // renewSession gives up the session's port: its tuple with the server is in
 // TIME_WAIT, so it can't be used for a minute.
 func (p *ports) renewSession() {

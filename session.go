@@ -121,6 +121,7 @@ func (n *Node) onSession(w rendezvous.Welcome, over net.Conn) {
 	n.log.Debug("session stands", "phase", "session", "remote", server, "local", w.Observed)
 	n.Config.Trace.session(server, w.Observed)
 	n.update()
+	n.remap()
 	if again {
 		n.wg.Go(n.probe)
 	}
@@ -178,7 +179,12 @@ func (n *Node) probe() {
 		again = n.probesAgain() // the session may have moved meanwhile
 		n.mu.Unlock()
 	}
-	n.probedOnce.Do(func() { close(n.st.probed) })
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.st.probedOnce {
+		n.st.probedOnce = true
+		close(n.st.probed)
+	}
 }
 
 func (n *Node) learn(r *probe.Report) {
@@ -199,7 +205,10 @@ func (n *Node) update() {
 	}
 	info := rendezvous.Info{Report: encodeReport(report), Kind: report.Kind(), Ask: n.Config.Allow != nil || n.counted()}
 	if port, err := n.ports.sessionPort(n.life); err == nil {
-		info.Candidates = punch.AppendCandidates(nil, (&slot{port: port, public: public}).candidates())
+		mine := n.side(&slot{port: port, public: public, session: true})
+		info.Candidates = punch.AppendCandidates(nil, mine.Candidates)
+		// Who is reached through the router needs no fresh port.
+		info.Ask = n.Config.Allow != nil || n.counted() && !mine.OpenToAll()
 	}
 	n.client.Update(info)
 }

@@ -151,7 +151,7 @@ func newMapping(cfg Config, local netip.AddrPort) *Mapping {
 	}
 	m := &Mapping{
 		cfg: cfg, local: local, gateway: cfg.gateway(local.Addr()),
-		changed: make(chan struct{}, 1), refresh: make(chan struct{}, 1), done: make(chan struct{}),
+		changed: make(chan struct{}, 1), refresh: make(chan chan struct{}), done: make(chan struct{}),
 	}
 	m.askers = cfg.askers(local.Addr(), m.gateway)
 	return m
@@ -174,9 +174,9 @@ type Mapping struct {
 	local   netip.AddrPort
 	life    context.Context // ends with Close
 	end     context.CancelFunc
-	changed chan struct{} // capacity 1, never closed
-	refresh chan struct{} // capacity 1, never closed
-	done    chan struct{} // closed by keep
+	changed chan struct{}      // capacity 1, never closed
+	refresh chan chan struct{} // unbuffered, never closed; what it carries keep closes
+	done    chan struct{}      // closed by keep
 
 	// Owned by Map and then by keep.
 	gateway netip.Addr
@@ -209,12 +209,27 @@ func (m *Mapping) Protocol() Protocol {
 // restarted and made the mapping anew.
 func (m *Mapping) Changed() <-chan struct{} { return m.changed }
 
-// Refresh has the mapping renewed now. It does not wait.
-func (m *Mapping) Refresh() {
+// Refresh renews the mapping now, and waits until that is over. The error says
+// that there is none at present.
+func (m *Mapping) Refresh(ctx context.Context) error {
+	over := make(chan struct{})
 	select {
-	case m.refresh <- struct{}{}:
-	default:
+	case m.refresh <- over:
+	case <-m.done:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
+	select {
+	case <-over:
+	case <-m.done:
+		return net.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !m.External().IsValid() {
+		return ErrNone
+	}
+	return nil
 }
 
 // Close has the gateway remove the mapping, for which it waits a second at
@@ -231,14 +246,18 @@ func (m *Mapping) keep() {
 	t := time.NewTimer(m.pause())
 	defer t.Stop()
 	for {
+		var over chan struct{}
 		select {
 		case <-t.C:
-		case <-m.refresh:
+		case over = <-m.refresh:
 		case <-m.life.Done():
 			m.forget()
 			return
 		}
 		m.renew()
+		if over != nil {
+			close(over)
+		}
 		t.Reset(m.pause())
 	}
 }

@@ -25,6 +25,8 @@ const (
 // reach judges what was found of IPv4.
 func (r *Report) reach() reach {
 	switch {
+	case r.PortMapping.Public.IsValid():
+		return reach{[]string{"direct to public peers, and every other peer direct to this host, as the router passes on a port (" + r.PortMapping.Protocol + ")"}, false}
 	case r.Mapping == MappingUnknown:
 		return reach{}
 	case r.Mapping >= ADM:
@@ -107,6 +109,9 @@ func (r *Report) over6() reach {
 		return reach{[]string{"IPv6: somebody translates addresses on the way, which peers cannot reckon with"}, true}
 	}
 	v := []string{"IPv6: " + firewall("no NAT", v6.Filtering)}
+	if v6.PortMapping.Public.IsValid() {
+		return reach{append(v, "IPv6: direct to every peer that has IPv6, and every such peer to this host, as the firewall lets a port through ("+v6.PortMapping.Protocol+")"), false}
+	}
 	switch v6.Filtering {
 	case Open, EIF:
 		return reach{append(v, "IPv6: direct to every peer that has IPv6, and every such peer to this host"), false}

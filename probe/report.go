@@ -35,6 +35,9 @@ type Report struct {
 	OnICMP        Effect    `json:"on_icmp,omitzero"`
 	Hairpin       Tri       `json:"hairpin,omitzero"` // hosts behind the NAT meet at its public address
 
+	// PortMapping is what the router has said and done; never in the wire form.
+	PortMapping PortMapping `json:"port_mapping,omitzero"`
+
 	Path      Path `json:"path,omitzero"`
 	LifetimeS int  `json:"lifetime_s,omitzero"` // seconds that an idle connection kept its mapping, at least; measured only if asked for
 
@@ -94,7 +97,23 @@ type IPv6 struct {
 	Filtering     Filtering  `json:"filtering,omitzero"`
 	Unsolicited   Reply      `json:"unsolicited,omitzero"`
 	UnsolicitedMS int        `json:"unsolicited_ms,omitzero"`
+
+	PortMapping PortMapping `json:"port_mapping,omitzero"` // of a firewall; never in the wire form
 }
+
+// PortMapping is what came of asking the router to pass on a public port.
+// [Run] does not ask: a node does, for its own port.
+type PortMapping struct {
+	// Protocol is the one that the router spoke: "pcp", "nat-pmp" or "upnp".
+	// NoPortMapping: it spoke none, or refused. Empty: it was not asked.
+	Protocol string `json:"protocol,omitzero"`
+
+	// Public is where a stranger has got in; invalid if none has.
+	Public netip.AddrPort `json:"public,omitzero"`
+}
+
+// NoPortMapping is the Protocol of a router that was asked in vain.
+const NoPortMapping = "none"
 
 // Bounds of the wire form.
 const (
@@ -114,7 +133,7 @@ const (
 // bytes. What does not fit is left out, notes first.
 func (r *Report) Encode() []byte {
 	w := *r
-	w.Local = nil
+	w.Local, w.PortMapping, w.IPv6.PortMapping = nil, PortMapping{}, PortMapping{}
 	w.Time = w.Time.UTC().Truncate(time.Second)
 	w.Public = w.Public[:min(len(w.Public), maxPublic)]
 	w.Ambiguous = w.Ambiguous[:min(len(w.Ambiguous), maxAmbiguous)]
@@ -144,7 +163,7 @@ func DecodeReport(b []byte) (*Report, error) {
 	if err := json.Unmarshal(b, r); err != nil {
 		return nil, fmt.Errorf("report: %w", err)
 	}
-	r.Local = nil
+	r.Local, r.PortMapping, r.IPv6.PortMapping = nil, PortMapping{}, PortMapping{}
 	r.Time = r.Time.UTC().Truncate(time.Second)
 	if err := r.check(); err != nil {
 		return nil, fmt.Errorf("report: %w", err)

@@ -37,6 +37,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	line("on-rst", r.OnRST.String())
 	line("on-icmp", r.OnICMP.String())
 	line("hairpin", r.Hairpin.String())
+	line("port-mapping", r.PortMapping.String())
 	line("nats", number(r.Path.NATs))
 	line("last-nat", known(r.Path.LastNAT > 0, "hop %d", r.Path.LastNAT))
 	line("ttl", number(r.Path.TTL))
@@ -49,6 +50,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		line("ipv6-mapping", r.IPv6.Mapping.String())
 		line("ipv6-filtering", r.IPv6.Filtering.String())
 		line("ipv6-unsolicited", reply(r.IPv6.Unsolicited, r.IPv6.UnsolicitedMS))
+		line("ipv6-port-mapping", r.IPv6.PortMapping.String())
 	}
 	for _, s := range r.Ambiguous {
 		line("ambiguous", s)
@@ -58,6 +60,19 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// String returns the protocol and what it has given.
+func (p PortMapping) String() string {
+	switch {
+	case p.Protocol == "":
+		return Unknown.String()
+	case p.Public.IsValid():
+		return p.Protocol + " at " + p.Public.String()
+	case p.Protocol == NoPortMapping:
+		return p.Protocol
+	}
+	return p.Protocol + ", but nobody gets in"
 }
 
 // Summary returns the report in one line.

@@ -95,6 +95,12 @@ func (r *Report) remarks() (v []string) {
 // remedy is what would make the peers reachable that are not.
 func (r *Report) remedy() string {
 	ways := []string{"a public address"}
+	switch r.PortMapping.Protocol {
+	case "", NoPortMapping:
+		ways = append(ways, "port mapping on the router (UPnP, NAT-PMP or PCP)")
+	default: // it has no effect
+		ways = append(ways, "port mapping (UPnP, NAT-PMP or PCP) on the NAT that is before the router's, too")
+	}
 	if !r.IPv6.Public.IsValid() {
 		ways = append(ways, "IPv6")
 	}

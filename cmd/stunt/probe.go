@@ -47,18 +47,24 @@ func runProbe(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	v4, v6, err := n.PortMappings(ctx)
+	if err != nil {
+		return err
+	}
 	if *lifetime > 0 {
 		fmt.Fprintf(e.err, "waiting to see for how long an idle connection keeps its mapping: up to %v\n", *lifetime)
 		if r, err = withLifetime(ctx, *r, *server.Load(), *lifetime); err != nil {
 			return err
 		}
 	}
+	full := *r // the node's own stays as it is
+	full.PortMapping, full.IPv6.PortMapping = v4, v6
 	if *asJSON {
 		enc := json.NewEncoder(e.out)
 		enc.SetIndent("", "  ")
-		return enc.Encode(r)
+		return enc.Encode(&full)
 	}
-	return r.WriteText(e.out)
+	return full.WriteText(e.out)
 }
 
 // withLifetime adds to a report for how long an idle connection to a server

@@ -13,6 +13,7 @@ const (
 	Host   Kind = 1 // an address of one of the peer's interfaces
 	Public Kind = 2 // where the server saw the port: behind the peer's NATs, or the host itself
 	Sample Kind = 3 // what the peer's NAT gave the newest mapping: the next come after it
+	Mapped Kind = 4 // a port that the peer's router maps to the peer, which anybody can connect to
 )
 
 // String returns the kind in one word.
@@ -24,6 +25,8 @@ func (k Kind) String() string {
 		return "public"
 	case Sample:
 		return "sample"
+	case Mapped:
+		return "mapped"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
@@ -88,7 +91,7 @@ func ParseCandidates(b []byte) ([]Candidate, error) {
 		ip, _ := netip.AddrFromSlice(b[2 : 2+size])
 		port := uint16(b[2+size])<<8 | uint16(b[3+size])
 		b = b[2+size+2:]
-		if ip = ip.Unmap(); usable(ip) && port >= 1024 && kind >= Host && kind <= Sample {
+		if ip = ip.Unmap(); usable(ip) && port >= 1024 && kind >= Host && kind <= Mapped {
 			cs = append(cs, Candidate{kind, netip.AddrPortFrom(ip, port)})
 		}
 	}

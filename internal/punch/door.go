@@ -1,8 +1,12 @@
 package punch
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,7 +33,25 @@ type Door struct {
 	races   map[[16]byte]*Race
 	unheard map[*net.TCPConn]netip.Addr
 	sources map[netip.Addr]int
-	wg      sync.WaitGroup // the hearing goroutines
+	visits  [maxVisits]Token // what the last strangers began with
+	visit   int              // the oldest of these
+	wg      sync.WaitGroup   // the hearing goroutines
+}
+
+// Token is what a server that was asked to try a port begins its connection
+// with.
+type Token [8]byte
+
+// maxVisits is how many strangers are remembered: whoever asks whether one was
+// here does so a round trip later.
+const maxVisits = 64
+
+// Saw reports whether one of the last strangers began with the token. A zero
+// token is nobody's.
+func (d *Door) Saw(t Token) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return t != Token{} && slices.Contains(d.visits[:], t)
 }
 
 // Knock takes a connection that was just accepted. It does not block.
@@ -54,9 +76,18 @@ func (d *Door) Knock(c *net.TCPConn) {
 // What follows belongs to the race.
 func (d *Door) hear(c *net.TCPConn) {
 	c.SetReadDeadline(time.Now().Add(hearTimeout))
-	h, err := secure.ReadHeader(c)
+	var first bytes.Buffer
+	h, err := secure.ReadHeader(io.TeeReader(c, &first))
+	var t Token
+	if n := copy(t[:], first.Bytes()); errors.Is(err, secure.ErrNotPreface) {
+		io.ReadFull(c, t[n:]) // what does not come is no token
+	}
 
 	d.mu.Lock()
+	if err != nil {
+		d.visits[d.visit] = t
+		d.visit = (d.visit + 1) % maxVisits
+	}
 	src := d.unheard[c]
 	delete(d.unheard, c)
 	if d.sources[src]--; d.sources[src] == 0 {

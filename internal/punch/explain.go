@@ -11,7 +11,7 @@ import (
 // Explain says in one sentence why no path was to be expected between two
 // ends, and what would help; or, where one was, what else may be in the way.
 func Explain(mine, theirs *probe.Report) string {
-	const remedy = "IPv6 on both ends, or a public address on one, would do"
+	const remedy = "IPv6 on both ends, or a public address or port mapping (UPnP, NAT-PMP or PCP) on one, would do"
 	switch {
 	case behindOne(mine, theirs):
 		return "both ends are behind one NAT, in different networks, and it does not loop packets back; " + remedy
@@ -49,6 +49,9 @@ func refusesSYN(r *probe.Report) bool {
 // its ends together but by what nobody foresaw: then it is not worth waiting
 // for long.
 func (m Meeting) hopeless(plan []Attempt) bool {
+	if m.Mine.OpenToAll() || m.Theirs.OpenToAll() {
+		return false
+	}
 	foreseen := false
 	for _, a := range plan {
 		switch {

@@ -275,8 +275,12 @@ func (s Side) addresses() []netip.Addr {
 	return ips
 }
 
-// OpenToAll reports whether anybody's SYN gets in to an end's known port.
+// OpenToAll reports whether anybody's SYN gets in to an end's known port over
+// IPv4.
 func (s Side) OpenToAll() bool {
+	if slices.ContainsFunc(s.Candidates, func(c Candidate) bool { return c.Kind == Mapped && c.Addr.Addr().Is4() }) {
+		return true
+	}
 	r := s.Report
 	return r != nil && !perDestination(r) && (r.Mapping == probe.NoNAT && r.Filtering == probe.FilteringUnknown ||
 		r.Filtering == probe.Open || r.Filtering == probe.EIF)

@@ -38,6 +38,12 @@ type Attempt struct {
 	Prime  int           // before it is tried again: a SYN with this time to live, which opens only our own NAT
 }
 
+// same reports whether another attempt fires at the same addresses from the
+// same port.
+func (a Attempt) same(b Attempt) bool {
+	return a.To == b.To && a.Fresh == b.Fresh && slices.Equal(a.Ports, b.Ports)
+}
+
 const (
 	// rstLead is how much later the end without a RST-answering NAT fires. The
 	// server tells both ends at once, so the SYNs cross in any case; this is
@@ -63,6 +69,8 @@ type Meeting struct {
 //
 //	candidate                     where             start        method
 //	any, of a family we lack      —                 not tried
+//	mapped                        same public IP    hairpinLead  hairpin
+//	mapped                        —                 0            direct
 //	host, IPv6                    —                 0 + lead     direct or simultaneous open
 //	host, equal to a public one   —                 not tried    (the public row has it)
 //	host, IPv4                    same public IP    0            LAN
@@ -73,6 +81,10 @@ type Meeting struct {
 //	public, peer has no NAT       —                 0            direct
 //	public, we have no NAT        —                 0            reversed
 //	public                        —                 0 + lead     simultaneous open
+//
+// What is mapped is connected to from a port of its own, so that any number of
+// connections can be, and beside what else is tried at the same address: a
+// router that has lost the mapping still has the hole.
 //
 // lead is rstLead when the other end's NAT answers unsolicited SYNs with RST
 // and ours does not: the end behind such a NAT must fire first, so that its
@@ -88,11 +100,18 @@ func (m Meeting) Plan() []Attempt {
 	var plan []Attempt
 	for _, c := range theirs.Candidates {
 		ip := c.Addr.Addr()
-		if c.Kind == Sample || !hasFamily(mine.Candidates, ip.Is4()) || slices.ContainsFunc(plan, func(a Attempt) bool { return a.To == c.Addr }) {
+		a := Attempt{To: c.Addr}
+		if c.Kind == Mapped {
+			a.Fresh = 1
+		}
+		if c.Kind == Sample || !hasFamily(mine.Candidates, ip.Is4()) || slices.ContainsFunc(plan, a.same) {
 			continue
 		}
-		a := Attempt{To: c.Addr}
 		switch {
+		case c.Kind == Mapped && sameNAT && ip.Is4():
+			a.Method, a.Start = Hairpin, hairpinLead
+		case c.Kind == Mapped:
+			a.Method = Direct
 		case c.Kind == Host && ip.Is6():
 			a.Method, a.Start = SimOpen, lead
 		case c.Kind == Host && slices.Contains(theirs.Candidates, Candidate{Public, c.Addr}):

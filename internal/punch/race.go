@@ -176,9 +176,7 @@ func (r *Race) fire(plan []Attempt, window time.Duration) {
 
 // tried reports whether there is such an attempt already. The caller holds mu.
 func (r *Race) tried(a Attempt) bool {
-	return slices.ContainsFunc(r.tries, func(t *Try) bool {
-		return t.To == a.To && t.Fresh == a.Fresh && slices.Equal(t.Ports, a.Ports)
-	})
+	return slices.ContainsFunc(r.tries, func(t *Try) bool { return t.same(a) })
 }
 
 // Keys gives the race what paths prove themselves with. Call it once.
