@@ -197,6 +197,7 @@ unsolicited: rst after 21 ms
 on-rst: closes
 on-icmp: keeps
 hairpin: no
+port-mapping: unknown
 nats: 2
 last-nat: hop 3
 ttl: 4
@@ -208,6 +209,7 @@ ipv6-public: 2001:db8::5
 ipv6-mapping: none
 ipv6-filtering: address-and-port-dependent
 ipv6-unsolicited: silence after 3000 ms
+ipv6-port-mapping: unknown
 ambiguous: mapping ADM or APDM: the server has one port
 verdict: 2 NATs in a row, together one that takes another public port for each remote endpoint, +2 from the last
 verdict: direct to public peers and to peers whose NAT lets in anybody; by predicting this NAT's next port to peers whose NAT keeps one port, or counts as well
@@ -222,6 +224,33 @@ verdict: IPv6: direct to every peer that has IPv6: the SYNs of both ends cross, 
 	b.Reset()
 	require.NoError(t, new(Report).WriteText(&b))
 	require.NotRegexp(t, `(?m): ?$`, b.String(), "no property looks empty")
+}
+
+// TestPortMapping: what the router does is said, and counts in the verdict.
+func TestPortMapping(t *testing.T) {
+	works := netip.MustParseAddrPort("203.0.113.7:40000")
+	const advice = "port mapping on the router"
+	for _, tt := range []struct {
+		pm         PortMapping
+		line, says string
+		never      string
+	}{
+		{PortMapping{}, "port-mapping: unknown\n", advice, "passes on"},
+		{PortMapping{Protocol: NoPortMapping}, "port-mapping: none\n", advice, "passes on"},
+		{PortMapping{"upnp", works}, "port-mapping: upnp at 203.0.113.7:40000\n", "every other peer direct to this host, as the router passes on a port (upnp)", advice},
+		{PortMapping{Protocol: "pcp"}, "port-mapping: pcp, but nobody gets in\n", "there is another NAT before it", advice},
+	} {
+		r := full()
+		r.IPv6, r.PortMapping = IPv6{}, tt.pm
+		var b bytes.Buffer
+		require.NoError(t, r.WriteText(&b))
+		require.Contains(t, b.String(), "\n"+tt.line)
+		require.Contains(t, b.String(), tt.says)
+		require.NotContains(t, b.String(), tt.never)
+		again, err := DecodeReport(r.Encode())
+		require.NoError(t, err)
+		require.Zero(t, again.PortMapping, "it is nothing to peers, who get the address")
+	}
 }
 
 func TestSummary(t *testing.T) {

@@ -13,9 +13,10 @@ func TestCandidatesRoundTrip(t *testing.T) {
 		{Host, netip.MustParseAddrPort("192.168.1.2:40000")},
 		{Public, netip.MustParseAddrPort("203.0.113.7:1024")},
 		{Host, netip.MustParseAddrPort("[2001:db8::1]:65535")},
+		{Mapped, netip.MustParseAddrPort("203.0.113.7:40000")},
 	}
 	b := AppendCandidates(nil, cs)
-	require.Equal(t, "0301"+"04c0a801029c40"+"0204cb0071070400"+"011020010db8000000000000000000000001ffff", hex.EncodeToString(b), "the wire layout is a promise")
+	require.Equal(t, "0401"+"04c0a801029c40"+"0204cb0071070400"+"011020010db8000000000000000000000001ffff"+"0404cb0071079c40", hex.EncodeToString(b), "the wire layout is a promise")
 	got, err := ParseCandidates(b)
 	require.NoError(t, err)
 	require.Equal(t, cs, got)

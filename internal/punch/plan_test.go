@@ -12,9 +12,11 @@ import (
 
 func host(s string) Candidate   { return Candidate{Host, netip.MustParseAddrPort(s)} }
 func server(s string) Candidate { return Candidate{Public, netip.MustParseAddrPort(s)} }
+func mapped(s string) Candidate { return Candidate{Mapped, netip.MustParseAddrPort(s)} }
 
 func TestPlan(t *testing.T) {
 	rst := &probe.Report{Unsolicited: probe.RST}
+	drawing := &probe.Report{Mapping: probe.APDM, Ports: probe.Ports{Assignment: probe.Random, Lo: 1024, Hi: 65535}}
 	home := []netip.Prefix{netip.MustParsePrefix("192.168.1.2/24")}
 	natted := []Candidate{server("198.51.100.1:40000"), host("192.168.1.2:40000")}
 	for _, tt := range []struct {
@@ -33,6 +35,48 @@ func TestPlan(t *testing.T) {
 		want: []Attempt{
 			{To: netip.MustParseAddrPort("198.51.100.1:50000"), Method: Hairpin, Start: hairpinLead},
 			{To: netip.MustParseAddrPort("10.0.0.7:50000"), Method: LAN, Start: 0},
+		},
+	}, {
+		name:   "their router maps a port: also where it is the one that the server saw",
+		mine:   Side{Candidates: natted},
+		theirs: Side{Candidates: []Candidate{server("203.0.113.9:50000"), mapped("203.0.113.9:50000"), host("10.0.0.7:50000")}},
+		want: []Attempt{
+			{To: netip.MustParseAddrPort("203.0.113.9:50000"), Method: SimOpen},
+			{To: netip.MustParseAddrPort("203.0.113.9:50000"), Method: Direct, Fresh: 1},
+		},
+	}, {
+		name:   "their router, which is ours, maps a port",
+		mine:   Side{Candidates: natted},
+		theirs: Side{Candidates: []Candidate{mapped("198.51.100.1:50000")}},
+		want:   []Attempt{{To: netip.MustParseAddrPort("198.51.100.1:50000"), Method: Direct, Fresh: 1}},
+	}, {
+		name:   "the same, as the server sees it",
+		mine:   Side{Candidates: natted},
+		theirs: Side{Candidates: []Candidate{server("198.51.100.1:50000"), mapped("198.51.100.1:50001")}},
+		want: []Attempt{
+			{To: netip.MustParseAddrPort("198.51.100.1:50000"), Method: Hairpin, Start: hairpinLead},
+			{To: netip.MustParseAddrPort("198.51.100.1:50001"), Method: Hairpin, Start: hairpinLead, Fresh: 1},
+		},
+	}, {
+		name:   "two NATs that draw at random, and their router maps a port: nothing is guessed",
+		mine:   Side{Candidates: natted, Report: drawing},
+		theirs: Side{Candidates: []Candidate{server("203.0.113.9:50000"), mapped("203.0.113.9:50001")}, Report: drawing},
+		want: []Attempt{
+			{To: netip.MustParseAddrPort("203.0.113.9:50000"), Method: SimOpen},
+			{To: netip.MustParseAddrPort("203.0.113.9:50001"), Method: Direct, Fresh: 1},
+		},
+	}, {
+		name:   "the same from the other end",
+		mine:   Side{Candidates: []Candidate{server("203.0.113.9:50000"), mapped("203.0.113.9:50001")}, Report: drawing},
+		theirs: Side{Candidates: natted[:1], Report: drawing},
+		want:   []Attempt{{To: netip.MustParseAddrPort("198.51.100.1:40000"), Method: SimOpen}},
+	}, {
+		name:   "an IPv6 firewall lets in what is for a port",
+		mine:   Side{Candidates: []Candidate{host("[2001:db8::1]:40000")}},
+		theirs: Side{Candidates: []Candidate{mapped("[2001:db8::9]:50000"), host("[2001:db8::9]:50000")}},
+		want: []Attempt{
+			{To: netip.MustParseAddrPort("[2001:db8::9]:50000"), Method: Direct, Fresh: 1},
+			{To: netip.MustParseAddrPort("[2001:db8::9]:50000"), Method: SimOpen},
 		},
 	}, {
 		name:   "another public address, but our own subnet",

@@ -213,6 +213,29 @@ func TestStrangersAreDroppedUnheard(t *testing.T) {
 
 func flip(b []byte, i int) []byte { b[i] ^= 1; return b }
 
+// TestDoorSaw: whoever asked to be tried learns whether it was, and nobody else.
+func TestDoorSaw(t *testing.T) {
+	e := newEnd(t)
+	knock := func(b string) {
+		c, err := net.Dial("tcp", sock.Loopback(e.port.Number()).String())
+		require.NoError(t, err)
+		defer c.Close()
+		_, err = c.Write([]byte(b))
+		require.NoError(t, err)
+		c.(*net.TCPConn).CloseWrite()
+		c.Read(make([]byte, 1)) // until it is hung up on
+	}
+	knock("\x01\x02\x03\x04\x05\x06\x07\x08")
+	knock("short")
+	require.True(t, e.door.Saw(Token{1, 2, 3, 4, 5, 6, 7, 8}))
+	require.False(t, e.door.Saw(Token{1, 2, 3, 4, 5, 6, 7, 9}))
+	require.False(t, e.door.Saw(Token{}), "one that has said nothing has not said this")
+	for range maxVisits {
+		knock("strangers")
+	}
+	require.False(t, e.door.Saw(Token{1, 2, 3, 4, 5, 6, 7, 8}), "what is remembered has an end")
+}
+
 func TestSilentStrangersAreBounded(t *testing.T) {
 	e := newEnd(t)
 	var conns []net.Conn
