@@ -29,7 +29,7 @@ func (n *Net) Gateway() (gateway netip.Addr) {
 // Gateway6 is Gateway for IPv6: mostly a link-local address, which has the
 // interface as its zone then.
 func (n *Net) Gateway6() (gateway netip.Addr) {
-	n.do(func() error {
+	n.Do(func() error {
 		f, err := os.Open("/proc/thread-self/net/ipv6_route")
 		if err != nil {
 			return err // of a kernel without IPv6

@@ -13,7 +13,7 @@ func (n *Net) DialUDP(local netip.Addr, remote netip.AddrPort) (c *net.UDPConn, 
 	if local.IsValid() {
 		from = net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
 	}
-	err = n.do(func() (err error) {
+	err = n.Do(func() (err error) {
 		c, err = net.DialUDP("udp", from, net.UDPAddrFromAddrPort(remote))
 		return err
 	})
@@ -23,7 +23,7 @@ func (n *Net) DialUDP(local netip.Addr, remote netip.AddrPort) (c *net.UDPConn, 
 // ListenUDP returns a socket that hears from everybody, at a port of the
 // kernel's choice for IPv4.
 func (n *Net) ListenUDP() (c *net.UDPConn, err error) {
-	err = n.do(func() (err error) {
+	err = n.Do(func() (err error) {
 		c, err = net.ListenUDP("udp4", nil)
 		return err
 	})
