@@ -18,6 +18,7 @@ import (
 func runDial(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "dial")
 	nf := f.node()
+	nf.portmap(f)
 	f.BoolVar(&nf.raw, "raw", false, "authenticate, but leave the bytes to plain TCP; the listener must allow it")
 	local := f.String("local", "", "`host:port` to listen on; each connection there is passed to the peer")
 	timeout := f.Duration("timeout", 30*time.Second, "give up a dial after this `time`")

@@ -80,7 +80,7 @@ func count(least, most int) string {
 type nodeFlags struct {
 	server, key string
 	verbose     bool
-	noPortmap   bool
+	noPortmap   bool // see portmap
 	raw         bool // of commands that have connections
 }
 
@@ -88,9 +88,13 @@ func (f *flags) node() *nodeFlags {
 	var n nodeFlags
 	f.StringVar(&n.server, "server", "", "`host[:port][#pin]` of the server, several separated by commas; default $STUNT_SERVER")
 	f.StringVar(&n.key, "key", "", "`file` with the identity; default key.pem in the configuration directory")
-	f.BoolVar(&n.noPortmap, "no-portmap", false, "do not ask the router for a public port")
 	f.BoolVar(&n.verbose, "v", false, "say what happens, on stderr")
 	return &n
+}
+
+// portmap is for commands that have connections, or look at the router.
+func (n *nodeFlags) portmap(f *flags) {
+	f.BoolVar(&n.noPortmap, "no-portmap", false, "do not ask the router for a public port")
 }
 
 // config makes the configuration of the command's node.
@@ -122,7 +126,7 @@ func (n *nodeFlags) config(f *flags) (stunt.Config, error) {
 		CacheDir: cacheDir(),
 		Server:   n.server,
 		Key:      key,
-		// Of use to whoever is connected to, and to who connects: the other end may do it.
+
 		NoPortMapping: n.noPortmap,
 		Logger:        slog.New(slog.NewTextHandler(f.env.err, &slog.HandlerOptions{Level: level})),
 	}

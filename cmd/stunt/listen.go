@@ -17,6 +17,7 @@ import (
 func runListen(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "listen")
 	nf := f.node()
+	nf.portmap(f)
 	f.BoolVar(&nf.raw, "raw", false, "also accept connections that are authenticated, but not encrypted")
 	to := f.String("to", "", "`host:port` of the service that connections are passed to")
 	var allow list

@@ -38,6 +38,7 @@ func runLookup(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	c.NoPortMapping = true // it only asks
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 	n := &stunt.Node{Config: c}

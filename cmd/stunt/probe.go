@@ -17,6 +17,7 @@ import (
 func runProbe(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "probe")
 	nf := f.node()
+	nf.portmap(f)
 	asJSON := f.Bool("json", false, "print the report as JSON")
 	fresh := f.Bool("fresh", false, "measure all again, even where an earlier run has, and keep that")
 	lifetime := f.Duration("lifetime", 0, "also find out for how long an idle connection keeps its mapping, up to this `time`, which it takes")
