@@ -86,6 +86,9 @@ func (r *Report) remarks() (v []string) {
 	if r.Hairpin == No && r.Path.NATs > 1 {
 		v = append(v, "not to peers in other networks behind the same outer NAT: it does not loop packets back")
 	}
+	if p := r.PortMapping; p.Protocol != "" && p.Protocol != NoPortMapping && !p.Public.IsValid() {
+		v = append(v, "the router maps ports ("+p.Protocol+"), but nobody gets in by them: there is another NAT before it")
+	}
 	if r.LifetimeS > 0 && r.LifetimeS < 60 {
 		v = append(v, fmt.Sprintf("idle connections are forgotten after about %d s: send keepalives more often", r.LifetimeS))
 	}
@@ -95,14 +98,12 @@ func (r *Report) remarks() (v []string) {
 // remedy is what would make the peers reachable that are not.
 func (r *Report) remedy() string {
 	ways := []string{"a public address"}
-	switch r.PortMapping.Protocol {
-	case "", NoPortMapping:
-		ways = append(ways, "port mapping on the router (UPnP, NAT-PMP or PCP)")
-	default: // it has no effect
-		ways = append(ways, "port mapping (UPnP, NAT-PMP or PCP) on the NAT that is before the router's, too")
-	}
 	if !r.IPv6.Public.IsValid() {
 		ways = append(ways, "IPv6")
+	}
+	asked := r.PortMapping.Protocol != "" && r.PortMapping.Protocol != NoPortMapping // and it has no effect
+	if r.Mapping > NoNAT && r.Path.NATs < 2 && !asked {
+		ways = append(ways, "port mapping on the router (UPnP, NAT-PMP or PCP)")
 	}
 	if r.Mapping >= ADM && r.Path.NATs < 2 {
 		ways = append(ways, "a router whose NAT keeps one port for all peers (on Linux: masquerade without \"random\")")
