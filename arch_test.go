@@ -37,6 +37,9 @@ var rooms = map[string][]string{
 	"portmap":           {"internal/sock", "github.com/huin/goupnp"},
 	"probe":             {"internal/sock", "predict", "github.com/pion/stun/v3", "golang.org/x/time"},
 
+	// For applications that have TURN servers; nothing of ours needs it.
+	"relay/turn": {"github.com/pion/stun/v3"},
+
 	// What puts them together.
 	"internal/punch": {"internal/sock", "internal/secure", "probe", "predict", "golang.org/x/sync", "golang.org/x/time"},
 	".":              {"internal/sock", "internal/secure", "internal/punch", "portmap", "probe", "rendezvous", "golang.org/x/sync"},

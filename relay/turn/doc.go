@@ -1,15 +1,21 @@
 // Package turn is a client for TURN servers that relay TCP (RFC 6062), as
-// coturn does, for applications that have such servers already. stunt's own
-// relay needs none, keeps half-close, and costs a round trip less.
+// coturn does, for applications that have such servers already. A TURN server is
+// no part of a stunt dial.
 //
 // An [Allocation] is a TCP address on the server. It is a [net.Listener] for the
 // peers that it permits, and dials peers:
 //
-//	a, err := turn.Allocate(ctx, turn.Config{Server: "turn.example.com", TLS: &tls.Config{}, Username: "alice", Password: secret})
+//	a, err := turn.Allocate(ctx, turn.Config{
+//		Server: "turn.example.com", TLS: &tls.Config{}, // port 5349; without TLS 3478
+//		Username: "alice", Password: secret,
+//	})
 //	defer a.Close()
-//	tell(peer, a.Addr())                      // by whatever means the two have, as a stunt.Conn
-//	err = a.Permit(ctx, peerAddress)          // nobody else can connect
-//	http.Serve(a, mux)
+//
+//	tell(peer, a.Addr())                                       // by whatever means the two have
+//	err = a.Permit(ctx, netip.MustParseAddr("203.0.113.7"))    // nobody else can connect
+//	http.Serve(a, mux)                                         // and at the peer: http.Get("http://" + address)
+//
+//	c, err := a.DialContext(ctx, "tcp", "203.0.113.7:80")      // or the other way round
 //
 // The peer needs no TURN: it connects to that address as to any other, from an
 // address that is permitted. Or it has an allocation of its own, and one of the
@@ -32,8 +38,8 @@
 //   - Over TLS, a Write that has met its deadline has broken the connection, as
 //     crypto/tls says.
 //   - Each connection is a TCP connection of its own to the server, beside the one
-//     of the allocation. Opening one takes four round trips to the server, and
-//     with TLS one more.
+//     of the allocation. Opening one takes three round trips to the server, four
+//     the first time to a peer, and with TLS one more.
 //   - A connection lives no longer than its allocation.
 //   - Relayed addresses are IPv4.
 //   - Requests are signed as in RFC 8489 section 9.2, with HMAC-SHA1 under an MD5

@@ -22,7 +22,6 @@ import (
 
 // A fake is a server that says whatever a test wants it to.
 type fake struct {
-	t      testing.TB
 	answer func(req *stun.Message) []byte // nil: the answer of an honest one
 
 	mu    sync.Mutex // guards following
