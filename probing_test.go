@@ -5,13 +5,17 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/gostunt/stunt"
 	"github.com/gostunt/stunt/natlab"
+	"github.com/gostunt/stunt/natlab/nat"
 	"github.com/gostunt/stunt/probe"
 )
 
@@ -78,3 +82,31 @@ type peeked struct {
 }
 
 func (c peeked) Read(b []byte) (int, error) { return c.r.Read(b) }
+
+// A node whose sessions come from another address has its NAT probed again.
+func TestProbedAgainElsewhere(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	natlab.Need(t)
+	w := newWorld(t, 4*time.Millisecond)
+	reports := make(chan *probe.Report, 16)
+	h := w.behind("laptop", "eim-apdf")
+	n := w.node(h, stunt.Config{CacheDir: t.TempDir(), Trace: &stunt.Trace{Probed: func(r *probe.Report) { reports <- r }}})
+	require.NoError(t, n.Up(t.Context()))
+	at := func(m probe.Mapping) netip.Addr {
+		for r := range reports {
+			if r.Mapping == m {
+				return r.Public[0]
+			}
+		}
+		return netip.Addr{}
+	}
+	home := at(probe.EIM)
+
+	away, _ := nat.Profile("apdm-random")
+	require.NoError(t, w.server.Close())
+	_, err := h.Dial(t.Context(), "tcp4", w.host.AddrPort(9).String())
+	require.ErrorIs(t, err, syscall.ECONNREFUSED, "what the server sent before has come, too: the session has ended")
+	h.Move(w.lab.NAT("cafe", nil, away, w.link()), natlab.Link{})
+	w.serve()
+	require.NotEqual(t, home, at(probe.APDM))
+}
