@@ -17,7 +17,7 @@ type reach struct {
 const aim = 0.985
 
 const (
-	sameRefusal = "not to peers whose NAT or firewall refuses SYNs as this one does"
+	sameRefusal = "not directly to peers whose NAT or firewall refuses SYNs as this one does"
 	byCrossing  = "direct to public peers, by simultaneous open to peers whose NAT keeps one port, " +
 		"by predicting the next port to peers whose NAT counts, by guessing, with some hundred SYNs, to peers whose NAT draws ports at random"
 )
@@ -50,7 +50,7 @@ func (r *Report) reachMoving() reach {
 	switch {
 	case r.Delta != 0:
 		to += "by predicting this NAT's next port to peers whose NAT keeps one port, or counts as well"
-		not = "not to peers whose NAT draws ports at random"
+		not = "not directly to peers whose NAT draws ports at random"
 	default:
 		to, not = r.reachGuessing(to)
 	}
@@ -67,16 +67,16 @@ func (r *Report) reachGuessing(direct string) (to, not string) {
 	space := predict.Space{Ports: r.span() * max(r.pool(), 1), Overload: true}
 	g, ok := predict.SizeOneSided(space, aim, predict.Budget{})
 	if !ok {
-		return direct + "seldom to others", "not to peers whose NAT counts, or draws ports at random, as well"
+		return direct + "seldom to others", "not directly to peers whose NAT counts, or draws ports at random, as well"
 	}
 	to = direct + fmt.Sprintf("by guessing this NAT's port, with up to %d SYNs, to peers whose NAT keeps one port, which should succeed in %s dials",
 		g.Sockets+g.SYNs, ofHundred(g.Chance))
 	both, ok := predict.SizeTwoSided(space, space, aim, predict.Budget{})
 	if !ok {
-		return to, "not to peers whose NAT counts, or draws ports at random, as well"
+		return to, "not directly to peers whose NAT counts, or draws ports at random, as well"
 	}
 	return to + fmt.Sprintf("; and in up to %s, if a port may serve several peers at once, to peers whose NAT draws from as few ports", ofHundred(both.Chance)),
-		"not to peers whose NAT counts, or draws from many ports"
+		"not directly to peers whose NAT counts, or draws from many ports"
 }
 
 func ofHundred(chance float64) string {

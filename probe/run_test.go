@@ -213,10 +213,10 @@ ipv6-port-mapping: unknown
 ambiguous: mapping ADM or APDM: the server has one port
 verdict: 2 NATs in a row, together one that takes another public port for each remote endpoint, +2 from the last
 verdict: direct to public peers and to peers whose NAT lets in anybody; by predicting this NAT's next port to peers whose NAT keeps one port, or counts as well
-verdict: not to peers whose NAT draws ports at random
+verdict: not directly to peers whose NAT draws ports at random
 verdict: an error answers uninvited connections, so this side has to fire first, which it does; a firewall that drops instead of rejecting would help
 verdict: the public address changes from connection to connection: peers have to guess it as well, one of 2 at least
-verdict: not to peers in other networks behind the same outer NAT: it does not loop packets back
+verdict: not directly to peers in other networks behind the same outer NAT: it does not loop packets back
 verdict: IPv6: no NAT, but a firewall keeps uninvited connections out
 verdict: IPv6: direct to every peer that has IPv6: the SYNs of both ends cross, and open both firewalls
 `, b.String())

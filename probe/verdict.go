@@ -84,7 +84,7 @@ func (r *Report) remarks() (v []string) {
 		v = append(v, fmt.Sprintf("others behind this NAT make %.0f connections a second, so its next port is one of several", r.Ports.Drift))
 	}
 	if r.Hairpin == No && r.Path.NATs > 1 {
-		v = append(v, "not to peers in other networks behind the same outer NAT: it does not loop packets back")
+		v = append(v, "not directly to peers in other networks behind the same outer NAT: it does not loop packets back")
 	}
 	if p := r.PortMapping; p.Protocol != "" && p.Protocol != NoPortMapping && !p.Public.IsValid() {
 		v = append(v, "the router maps ports ("+p.Protocol+"), but nobody gets in by them: there is another NAT before it")
@@ -108,5 +108,9 @@ func (r *Report) remedy() string {
 	if r.Mapping >= ADM && r.Path.NATs < 2 {
 		ways = append(ways, "a router whose NAT keeps one port for all peers (on Linux: masquerade without \"random\")")
 	}
-	return strings.Join(ways, " or ") + " would make the others reachable"
+	last := len(ways) - 1
+	if last > 0 {
+		ways = []string{strings.Join(ways[:last], ", "), ways[last]}
+	}
+	return strings.Join(ways, " or ") + " would make the others reachable directly"
 }
