@@ -15,8 +15,9 @@ import (
 // ([Conn.Move]). All methods may be called at the same time.
 //
 // The end of the stream is authenticated. Read returns io.EOF only when the peer has said that it sends no more; a
-// connection that ends otherwise, by whoever's hand, returns io.ErrUnexpectedEOF. A record that was tampered with is a
-// [*RecordError], and the connection is dead in both directions.
+// connection that ends otherwise, by whoever's hand, returns io.ErrUnexpectedEOF, or the error of the connection underneath if
+// no Write was told of it first. A record that was tampered with is a [*RecordError], and the connection is dead in both
+// directions.
 //
 // Deadlines can be passed and moved on. A Write that times out counts the bytes that are encrypted, at most 64 KiB more than
 // went out; the rest of them stays first in line, and goes with the next Write (of no bytes even), CloseWrite or Close. So a
