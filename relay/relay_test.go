@@ -1,0 +1,149 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/nettest"
+)
+
+// TestConn: what goes through a relay is a net.Conn like any other.
+func TestConn(t *testing.T) {
+	addr := serve(t, &Server{Limits: Limits{StreamsPerSource: 4096, StreamsPerKey: 4096}})
+	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
+		a, b := join(t, addr)
+		a.SetDeadline(time.Time{})
+		b.SetDeadline(time.Time{})
+		return a, b, func() { a.Close(); b.Close() }, nil
+	})
+}
+
+// TestFirstBytes: data may follow the ticket at once, whoever comes first, and
+// waits for the other end.
+func TestFirstBytes(t *testing.T) {
+	addr := serve(t, &Server{})
+	td, tl := tickets()
+	dialer := open(t, addr, td, "from the dialer")
+	listener := open(t, addr, tl, "from the listener")
+	for c, want := range map[net.Conn]string{dialer: "from the listener", listener: "from the dialer"} {
+		require.NoError(t, ReadStatus(c))
+		got := make([]byte, len(want))
+		_, err := io.ReadFull(c, got)
+		require.NoError(t, err)
+		require.Equal(t, want, string(got))
+	}
+}
+
+// TestHalfClose: each direction ends by itself, after all of its bytes, by
+// splice and by buffer.
+func TestHalfClose(t *testing.T) {
+	s := &Server{}
+	addr := serve(t, s)
+	a, b := join(t, addr)
+	big := make([]byte, 8<<20)
+	rand.Read(big)
+	go func() { // ends with its bytes, or with b
+		a.Write(big)
+		a.CloseWrite()
+	}()
+	got, err := io.ReadAll(b)
+	require.NoError(t, err, "the end of one direction is a plain EOF")
+	require.True(t, bytes.Equal(big, got), "%d bytes there, %d here", len(big), len(got))
+	_, err = b.Write([]byte("still open"))
+	require.NoError(t, err)
+	require.NoError(t, b.CloseWrite())
+	got, err = io.ReadAll(a)
+	require.NoError(t, err)
+	require.Equal(t, "still open", string(got))
+	require.Eventually(t, func() bool { return s.Stats().Pairs == 0 }, 10*time.Second, time.Millisecond, "a pair ends with its second direction")
+	require.EqualValues(t, len(big)+len("still open"), s.Stats().Bytes)
+	require.EqualValues(t, 1, s.Stats().Paired)
+}
+
+// TestReset: an end that breaks off is no end of the stream for the other.
+func TestReset(t *testing.T) {
+	addr := serve(t, &Server{})
+	a, b := join(t, addr)
+	a.SetLinger(0)
+	require.NoError(t, a.Close())
+	_, err := b.Read(make([]byte, 1))
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+}
+
+// TestShutdown: pairs have until the end of its ctx, those who wait are told.
+func TestShutdown(t *testing.T) {
+	s := &Server{}
+	addr := serve(t, s)
+	a, b := join(t, addr)
+	td, _ := tickets()
+	alone := open(t, addr, td, "")
+	require.Eventually(t, func() bool { return s.Stats().Waiting == 1 }, 10*time.Second, time.Millisecond)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Shutdown(ctx) }()
+	require.ErrorIs(t, status(t, alone), Closing)
+	td, _ = tickets()
+	require.ErrorIs(t, status(t, open(t, addr, td, "")), Closing, "nobody gets in any more")
+	_, err := a.Write([]byte("x"))
+	require.NoError(t, err)
+	_, err = io.ReadFull(b, make([]byte, 1))
+	require.NoError(t, err, "a pair goes on")
+	cancel()
+	require.ErrorIs(t, <-done, context.Canceled)
+	_, err = b.Read(make([]byte, 1))
+	require.ErrorIs(t, err, syscall.ECONNRESET, "it is cut at the end of the drain")
+	require.NoError(t, s.Shutdown(t.Context()), "again")
+}
+
+// TestTimes: pairs end by the limits on their time, and only by those set.
+func TestTimes(t *testing.T) {
+	for name, l := range map[string]Limits{
+		"idle": {Idle: 50 * time.Millisecond},
+		"life": {Life: 50 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, _ := join(t, serve(t, &Server{Limits: l}))
+			_, err := a.Read(make([]byte, 1))
+			require.ErrorIs(t, err, syscall.ECONNRESET)
+		})
+	}
+	t.Run("wait", func(t *testing.T) {
+		t.Parallel()
+		td, _ := tickets()
+		alone := open(t, serve(t, &Server{Limits: Limits{Wait: 50 * time.Millisecond}}), td, "hello?")
+		require.ErrorIs(t, status(t, alone), Alone)
+	})
+}
+
+// TestRate: what a key has carried is never more than its rate allows, in all
+// its pairs together.
+func TestRate(t *testing.T) {
+	const bps, pairs = 1 << 20, 3
+	s := &Server{Limits: Limits{Rate: bps}}
+	addr := serve(t, s)
+	began := time.Now()
+	for range pairs {
+		a, _ := join(t, addr)
+		go func() { // until the relay is closed
+			for {
+				if _, err := a.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	// More than the burst has come through before the rate has to be asked.
+	require.Eventually(t, func() bool { return s.Stats().Bytes > bps/2 }, 30*time.Second, time.Millisecond)
+	carried, within := s.Stats().Bytes, time.Since(began)
+	// Ahead of the rate by its burst, and by what each pair has just moved.
+	require.LessOrEqual(t, float64(carried), bps*within.Seconds()+bps/4+pairs*bufferSize)
+}
