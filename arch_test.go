@@ -34,6 +34,7 @@ var rooms = map[string][]string{
 	"internal/netwatch": {"internal/sock", "golang.org/x/sys"},
 	"internal/secure":   {"github.com/flynn/noise"},
 	"rendezvous":        {"github.com/fxamacker/cbor/v2", "golang.org/x/time"},
+	"relay":             {"internal/sock", "golang.org/x/time"},
 	"portmap":           {"internal/sock", "github.com/huin/goupnp"},
 	"probe":             {"internal/sock", "predict", "github.com/pion/stun/v3", "golang.org/x/time"},
 
@@ -41,11 +42,11 @@ var rooms = map[string][]string{
 	"relay/turn": {"github.com/pion/stun/v3"},
 
 	// What puts them together.
-	"internal/punch": {"internal/sock", "internal/secure", "probe", "predict", "golang.org/x/sync", "golang.org/x/time"},
+	"internal/punch": {"internal/sock", "internal/secure", "probe", "predict", "relay", "golang.org/x/sync", "golang.org/x/time"},
 	".":              {"internal/sock", "internal/secure", "internal/punch", "portmap", "probe", "rendezvous", "golang.org/x/sync"},
 
 	// The server, which never sees the root: it does not dial anybody's peers.
-	"stuntd":     {"internal/sock", "probe", "rendezvous", "golang.org/x/sys", "golang.org/x/time"},
+	"stuntd":     {"internal/sock", "probe", "rendezvous", "relay", "golang.org/x/sys", "golang.org/x/time"},
 	"cmd/stuntd": {"stuntd"},
 
 	// The lab, and what measures in it.

@@ -70,6 +70,8 @@ func (b *bounds) words(v string) *bounds {
 	return b
 }
 
+func (b *bounds) ticket(v []byte) *bounds { return b.blob("ticket", v, MaxTicket) }
+
 func (b *bounds) span(d time.Duration) *bounds {
 	if d < 0 {
 		b.fail("a negative duration")
@@ -89,6 +91,12 @@ func (m *Welcome) check() error {
 	b := &bounds{}
 	if !m.Observed.IsValid() || m.Observed.Addr().Zone() != "" {
 		b.fail("a welcome without an address")
+	}
+	if len(m.Relays) > MaxRelays {
+		b.fail("%d relays, at most %d are allowed", len(m.Relays), MaxRelays)
+	}
+	for _, r := range m.Relays {
+		b.text(r)
 	}
 	return b.span(m.Keepalive).text(m.Agent).err
 }
@@ -116,7 +124,7 @@ func (m *DialRequest) check() error {
 
 func (m *Ringing) check() error {
 	return (&bounds{}).dial(m.DialID).key(m.Key).
-		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).err
+		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).ticket(m.Ticket).err
 }
 
 func (m *Offer) check() error {
@@ -128,12 +136,12 @@ func (m *Offer) check() error {
 		b.label(id)
 	}
 	return b.dial(m.DialID).key(m.From).label(m.To).blob("noise", m.Noise, MaxNoise).
-		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).err
+		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).ticket(m.Ticket).err
 }
 
 func (m *Answer) check() error {
 	return (&bounds{}).dial(m.DialID).text(m.Text).blob("noise", m.Noise, MaxNoise).
-		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).err
+		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).ticket(m.Ticket).err
 }
 
 func (m *goAhead) check() error { return (&bounds{}).dial(m.DialID).err }

@@ -114,6 +114,33 @@ func TestAskFirst(t *testing.T) {
 	require.Equal(t, "now", string(receive(t, call.Answer, "an Answer").Candidates))
 }
 
+// TestTickets: either end of a dial gets its own, the caller's only when the
+// callee has said yes if that wants to be asked.
+func TestTickets(t *testing.T) {
+	relays := []string{"192.0.2.1:3478", "relay.example.com:443"}
+	_, a, b := pair(t, &Server{Relays: relays, Tickets: func(id DialID, caller, callee ed25519.PublicKey) (x, y []byte) {
+		return append(id[:], caller...), append(id[:], callee...)
+	}})
+	require.Equal(t, relays, receive(t, a.up, "a Welcome").Relays)
+	for _, ask := range []bool{false, true} {
+		require.NoError(t, b.Update(Info{Ask: ask}))
+		require.NoError(t, b.Register(within(t), map[bool]string{false: "b1", true: "b2"}[ask])) // the update is in force once this is answered
+		call, err := a.Dial(within(t), DialRequest{Peer: "bob"})
+		require.NoError(t, err)
+		offer := receive(t, b.offers, "an Offer")
+		require.Equal(t, append(call.DialID[:], b.key.Public().(ed25519.PublicKey)...), offer.Ticket)
+		ringing := receive(t, call.Ringing, "a Ringing")
+		require.NoError(t, offer.Answer(Answer{Ticket: []byte("forged")}))
+		answer := receive(t, call.Answer, "an Answer")
+		first, second := ringing.Ticket, answer.Ticket
+		if ask {
+			first, second = second, first
+		}
+		require.Equal(t, append(call.DialID[:], a.key.Public().(ed25519.PublicKey)...), first)
+		require.Empty(t, second, "there is one, and none of the peer's making")
+	}
+}
+
 func TestAnswerRefuses(t *testing.T) {
 	_, a, b := pair(t, &Server{})
 	for _, code := range []Code{CodeRefused, CodePortClosed, CodeNotAllowed, CodeModeMismatch, CodeBusy} {

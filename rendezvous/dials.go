@@ -27,6 +27,7 @@ type dial struct {
 	ask      bool // the callee was asked before anything was given away
 	nats     nats
 	hint     string // given to both ends; or empty
+	ticket   []byte // the caller's, for a relay; or none
 
 	// Guarded by the table's mu.
 	timer    *time.Timer // the answer is late, or everybody has had time to report

@@ -24,11 +24,15 @@ func (s *Server) introduce(from *session, m *DialRequest) error {
 	between := natsOf(m.Kind, info.Kind)
 	hint := s.learnt.hint(from, to, between, s.now())
 	ringing := &Ringing{DialID: m.DialID, Key: to.key}
+	var ticket, toCalleeTicket []byte
+	if s.Tickets != nil {
+		ticket, toCalleeTicket = s.Tickets(m.DialID, from.key, to.key)
+	}
 	if !info.Ask { // a hint would say something about the callee, too
-		ringing.Candidates, ringing.Report, ringing.Hint = info.Candidates, info.Report, hint
+		ringing.Candidates, ringing.Report, ringing.Hint, ringing.Ticket = info.Candidates, info.Report, hint, ticket
 	}
 	offer := &Offer{DialID: m.DialID, From: from.key, FromIDs: s.directory.ids(from.fingerprint),
-		To: m.Peer, Port: m.Port, Noise: m.Noise, Candidates: m.Candidates, Report: m.Report, Ask: info.Ask, Hint: hint}
+		To: m.Peer, Port: m.Port, Noise: m.Noise, Candidates: m.Candidates, Report: m.Report, Ask: info.Ask, Hint: hint, Ticket: toCalleeTicket}
 
 	// Everything is encoded before anything is sent, so that between the two
 	// lies only the time to append to a queue: both ends fire on receipt, and
@@ -45,7 +49,7 @@ func (s *Server) introduce(from *session, m *DialRequest) error {
 	if !to.link.hasRoom(len(toCallee)) {
 		return errorf(CodeBusy, "the peer has too much to read")
 	}
-	d := &dial{id: m.DialID, from: from, to: to, ask: info.Ask, nats: between, hint: hint}
+	d := &dial{id: m.DialID, from: from, to: to, ask: info.Ask, nats: between, hint: hint, ticket: ticket}
 	if err := s.dials.add(d, span(s.Patience, defaultPatience), s.unanswered); err != nil {
 		return err
 	}
@@ -71,9 +75,9 @@ func (s *Server) answer(by *session, m *Answer) {
 	if d == nil {
 		return // too late: a Cancel is on its way to by
 	}
-	m.Hint = ""
+	m.Hint, m.Ticket = "", nil
 	if d.ask && m.Code == CodeNone {
-		m.Hint = d.hint
+		m.Hint, m.Ticket = d.hint, d.ticket
 	}
 	toCaller, err := encode(m)
 	if err != nil {

@@ -20,6 +20,8 @@ type kind uint8
 //	4 key         10 text, agent  16 observed       22 method
 //	5 port        11 ask          17 keepalive, ns  23 kind of NAT
 //	                                                24 hint
+//	                                                25 ticket
+//	                                                26 relays
 //	                                                27 last, 28 last at, Unix s
 //
 // A field left out is zero.
@@ -71,6 +73,9 @@ type Welcome struct {
 	Observed  netip.AddrPort `cbor:"16,keyasint"` // where the server sees the session come from
 	Keepalive time.Duration  `cbor:"17,keyasint"` // the client pings this often
 	Agent     string         `cbor:"10,keyasint,omitzero"`
+	// Relays are those that the tickets of this server are good for, host:port
+	// each; at most MaxRelays.
+	Relays []string `cbor:"26,keyasint,omitzero"`
 }
 
 // Info is what a node has to say about itself; each one replaces the one
@@ -172,12 +177,15 @@ type DialRequest struct {
 // with a slash between where each end named its own. Both ends of a dial get
 // the same. It is what others said, so it may be wrong: good enough for the
 // order in which things are tried, and for nothing else.
+//
+// Ticket lets the caller meet the peer at any of the relays of the Welcome.
 type Ringing struct {
 	DialID     DialID            `cbor:"2,keyasint"`
 	Key        ed25519.PublicKey `cbor:"4,keyasint"`
 	Candidates []byte            `cbor:"7,keyasint,omitzero"`
 	Report     []byte            `cbor:"8,keyasint,omitzero"`
 	Hint       string            `cbor:"24,keyasint,omitzero"`
+	Ticket     []byte            `cbor:"25,keyasint,omitzero"`
 }
 
 // Answer is the called peer's word on a dial, and the last that the server
@@ -190,6 +198,7 @@ type Answer struct {
 	Candidates []byte `cbor:"7,keyasint,omitzero"` // fresher than those in Ringing
 	Report     []byte `cbor:"8,keyasint,omitzero"`
 	Hint       string `cbor:"24,keyasint,omitzero"` // the server sets it, if it had to keep it from Ringing
+	Ticket     []byte `cbor:"25,keyasint,omitzero"` // as Hint
 }
 
 // Err returns nil for an answer that accepts, else an *Error with its Code.

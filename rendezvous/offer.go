@@ -28,6 +28,8 @@ type Offer struct {
 	// accepts brings our candidates, and Go says when it reaches the caller.
 	Ask  bool   `cbor:"11,keyasint,omitzero"`
 	Hint string `cbor:"24,keyasint,omitzero"` // see Ringing
+	// Ticket is the other one of the dial's two; see Ringing.
+	Ticket []byte `cbor:"25,keyasint,omitzero"`
 
 	// Go is closed when it is time to fire: at once, or with Ask when the
 	// server has passed our answer on.

@@ -37,6 +37,12 @@ type Server struct {
 	// end. It is called from the session's goroutine and must not block.
 	OnOutcome func(Verdict)
 
+	// Relays are told to every client: host:port each, at most MaxRelays.
+	Relays []string
+	// Tickets, if not nil, makes what the two ends of a dial meet at one of
+	// Relays with. It is called for each dial, and must not block.
+	Tickets func(id DialID, caller, callee ed25519.PublicKey) (toCaller, toCallee []byte)
+
 	Now func() time.Time // for the hold time and what is learnt; nil: time.Now
 
 	start     sync.Once
@@ -178,7 +184,7 @@ func (s *Server) admit(sess *session) error {
 		stale.link.close(errorf(CodeReplaced, "it missed its keepalive and another session came"))
 	}
 	s.sessions.Add(1)
-	sess.tell(&Welcome{Version: sess.version, Observed: sess.observed, Keepalive: s.keepalive(), Agent: clip(s.Agent, MaxText)})
+	sess.tell(&Welcome{Version: sess.version, Observed: sess.observed, Keepalive: s.keepalive(), Agent: clip(s.Agent, MaxText), Relays: s.Relays})
 	s.logger().Info("session began", "peer", sess.fingerprint, "remote", sess.observed)
 	return nil
 }

@@ -40,6 +40,9 @@ const (
 	MaxText  = 256     // any text meant for people
 	MaxLabel = 64      // a kind of NAT, or a hint
 	MaxIDs   = 32      // names of the caller in an Offer
+
+	MaxTicket = 256 // for a relay: a tag, and what it covers
+	MaxRelays = 8   // a client measures the way to each
 )
 
 const headLen = 4

@@ -26,10 +26,10 @@ var update = flag.Bool("update", false, "write testdata/vectors.txt anew")
 func vectors() []message {
 	key := ed25519.PublicKey(bytes.Repeat([]byte{0x0a}, 32))
 	id := DialID{0xd1, 15: 0xff}
-	noise, candidates, report := []byte("noise"), []byte("candidates"), []byte("report")
+	noise, candidates, report, ticket := []byte("noise"), []byte("candidates"), []byte("report"), []byte("ticket")
 	return []message{
 		&hello{Min: 1, Max: 3, Agent: "stunt/0.1"},
-		&Welcome{Version: 1, Observed: netip.MustParseAddrPort("192.0.2.7:40000"), Keepalive: 25 * time.Second, Agent: "stuntd/0.1"},
+		&Welcome{Version: 1, Observed: netip.MustParseAddrPort("192.0.2.7:40000"), Keepalive: 25 * time.Second, Agent: "stuntd/0.1", Relays: []string{"192.0.2.1:3478"}},
 		&Info{Report: report, Candidates: candidates, Ask: true, Kind: "eim/preserving/apdf/silence"},
 		&register{Ref: 1, ID: "alice"},
 		&registered{Ref: 1, ID: "alice"},
@@ -39,9 +39,9 @@ func vectors() []message {
 		&Presence{Ref: 3, ID: "bob", Key: key, Since: time.Unix(1700000000, 0), Report: report,
 			Last: "direct", LastAt: time.Unix(1700000100, 0)},
 		&DialRequest{DialID: id, Peer: "bob", Port: 443, Noise: noise, Candidates: candidates, Report: report, Kind: "apdm/random/apdf/rst"},
-		&Ringing{DialID: id, Key: key, Candidates: candidates, Report: report, Hint: "direct"},
-		&Offer{DialID: id, From: key, FromIDs: []string{"alice", "al"}, To: "bob", Port: 443, Noise: noise, Candidates: candidates, Report: report, Ask: true, Hint: "direct/reversed"},
-		&Answer{DialID: id, Code: CodePortClosed, Text: "no", Noise: noise, Candidates: candidates, Report: report, Hint: "direct"},
+		&Ringing{DialID: id, Key: key, Candidates: candidates, Report: report, Hint: "direct", Ticket: ticket},
+		&Offer{DialID: id, From: key, FromIDs: []string{"alice", "al"}, To: "bob", Port: 443, Noise: noise, Candidates: candidates, Report: report, Ask: true, Hint: "direct/reversed", Ticket: ticket},
+		&Answer{DialID: id, Code: CodePortClosed, Text: "no", Noise: noise, Candidates: candidates, Report: report, Hint: "direct", Ticket: ticket},
 		&goAhead{DialID: id},
 		&cancel{DialID: id, Code: CodeCanceled},
 		&Outcome{DialID: id, OK: true, Method: "direct", Elapsed: 120 * time.Millisecond, Text: "x"},
@@ -122,8 +122,8 @@ func TestLargestMessagesFit(t *testing.T) {
 		ids = append(ids, label)
 	}
 	for _, m := range []message{
-		&Offer{DialID: DialID{1}, From: key, FromIDs: ids, To: label, Port: 65535, Noise: noise, Candidates: blob, Report: blob, Ask: true, Hint: words},
-		&Answer{DialID: DialID{1}, Code: 65535, Text: text, Noise: noise, Candidates: blob, Report: blob, Hint: words},
+		&Offer{DialID: DialID{1}, From: key, FromIDs: ids, To: label, Port: 65535, Noise: noise, Candidates: blob, Report: blob, Ask: true, Hint: words, Ticket: make([]byte, MaxTicket)},
+		&Answer{DialID: DialID{1}, Code: 65535, Text: text, Noise: noise, Candidates: blob, Report: blob, Hint: words, Ticket: make([]byte, MaxTicket)},
 	} {
 		_, err := encode(m)
 		require.NoError(t, err)
@@ -136,6 +136,9 @@ func TestBounds(t *testing.T) {
 	for _, m := range []message{
 		&hello{Min: 2, Max: 1}, &hello{Agent: long}, &hello{Agent: "a\nb"},
 		&Welcome{}, &Welcome{Observed: netip.MustParseAddrPort("192.0.2.1:1"), Keepalive: -1},
+		&Welcome{Observed: netip.MustParseAddrPort("192.0.2.1:1"), Relays: make([]string, MaxRelays+1)},
+		&Welcome{Observed: netip.MustParseAddrPort("192.0.2.1:1"), Relays: []string{long}},
+		&Ringing{DialID: id, Key: key, Ticket: make([]byte, MaxTicket+1)}, &Answer{DialID: id, Ticket: make([]byte, MaxTicket+1)},
 		&Info{Report: blob}, &Info{Candidates: blob}, &Info{Kind: strings.Repeat("x", MaxLabel+1)}, &Info{Kind: "a b"}, &Info{Kind: "A"},
 		&register{ID: long}, &lookup{ID: long}, &deregister{ID: long}, &registered{ID: "A"},
 		&Presence{ID: "bob"}, &Presence{ID: "bob", Key: key[:31]}, &Presence{ID: "b b", Key: key}, &Presence{Key: key, Report: blob},

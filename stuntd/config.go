@@ -53,6 +53,9 @@ type Config struct {
 	// Limits bound what strangers can take; see there for the zero value.
 	Limits Limits
 
+	// Relay is about the path of last resort; see there for the zero value.
+	Relay Relay
+
 	// Logger hears what happens. Nil is silent.
 	Logger *slog.Logger
 
@@ -134,8 +137,10 @@ func (c *Config) check() error {
 	if c.Drain < 0 {
 		return errors.New("the drain time is negative")
 	}
-	_, err := c.Limits.withDefaults()
-	return err
+	if _, err := c.Limits.withDefaults(); err != nil {
+		return err
+	}
+	return c.Relay.check()
 }
 
 func (c *Config) listen() []string {

@@ -56,7 +56,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func usage(fs *flag.FlagSet, w io.Writer) {
 	fmt.Fprint(w, `Usage: stuntd [flags]
 
-The server that stunt nodes meet at: rendezvous (TLS) and STUN on one TCP port.
+The server that stunt nodes meet at: rendezvous (TLS), STUN and relay on one TCP port.
 It runs without any flag. Every flag has an environment variable, as in
 STUNTD_LISTEN for -listen; the command line comes first.
 

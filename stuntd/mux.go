@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/gostunt/stunt/internal/sock"
+	"github.com/gostunt/stunt/relay"
 	"github.com/gostunt/stunt/rendezvous"
 )
 
@@ -28,7 +29,7 @@ const (
 const quiet = 10 * time.Second
 
 // A mux accepts connections and hands each to the protocol that it opens with:
-// STUN, or TLS and then what ALPN says. Until then a client is half-open and
+// STUN, a relay stream, or TLS and then what ALPN says. Until then a client is half-open and
 // costs one goroutine and no buffer beyond that of its TLS handshake; how many
 // may be half-open, and for how long, is limited.
 //
@@ -43,6 +44,7 @@ type mux struct {
 	stun    func(context.Context, net.Conn)
 	session func(context.Context, *tls.Conn)
 	web     func(*tls.Conn)
+	relay   *relay.Server // nil: none
 
 	wg      sync.WaitGroup // accept loops, greetings and handlers
 	refused atomic.Int64   // since the last line about it
@@ -124,10 +126,25 @@ func (m *mux) greet(ctx context.Context, c *conn) {
 		if m.settle(c, stop) {
 			m.stun(ctx, c)
 		}
+	case first == relay.FirstByte && m.relay != nil:
+		m.pair(c, stop)
 	case first == firstTLS:
 		m.secure(ctx, c, stop)
 	default:
 		m.drop(c, "first byte", errProtocol)
+	}
+}
+
+// pair hands a relay stream on once it has shown a good ticket: until then it
+// is half-open.
+func (m *mux) pair(c *conn, stop func() bool) {
+	s, err := m.relay.Greet(c) // bounded by the deadline on c, and ctx closes it
+	if err != nil {
+		m.drop(c, "relay", err)
+		return
+	}
+	if m.settle(c, stop) {
+		m.relay.Serve(s) // counts and logs how it ended
 	}
 }
 
@@ -169,7 +186,7 @@ func (m *mux) drop(c *conn, phase string, err error) {
 	c.Close()
 }
 
-var errProtocol = errors.New("neither STUN nor TLS")
+var errProtocol = errors.New("neither STUN nor TLS nor a relay stream")
 
 // ALPN protocols (RFC 7301).
 const (

@@ -1,10 +1,11 @@
 // Package stuntd is the server that stunt nodes meet at, as a program ([Main])
 // and for use in another ([Start]). On one TCP port it speaks STUN, to nodes
-// that ask what their NAT does, and TLS: sessions of nodes (ALPN "stunt/1",
-// package rendezvous) and HTTP (/healthz).
+// that ask what their NAT does, TLS: sessions of nodes (ALPN "stunt/1",
+// package rendezvous) and HTTP (/healthz), and relays for those that can't
+// reach each other (package relay).
 //
 // This package is flags, limits and wiring; the protocols are in packages
-// rendezvous and probe.
+// rendezvous, probe and relay.
 package stuntd
 
 import (
@@ -15,11 +16,13 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/gostunt/stunt/internal/sock"
 	"github.com/gostunt/stunt/probe"
+	"github.com/gostunt/stunt/relay"
 	"github.com/gostunt/stunt/rendezvous"
 )
 
@@ -30,8 +33,10 @@ type Server struct {
 	listeners []*net.TCPListener
 	mux       *mux
 	meet      *rendezvous.Server
+	relay     *relay.Server // nil: it does not
 	health    *health
 	stop      context.CancelFunc // ends everything that is not asked to leave first
+	drain     time.Duration
 }
 
 // Start starts a server. Its listeners are open when Start returns, and were
@@ -43,7 +48,7 @@ func Start(cfg Config) (_ *Server, err error) {
 	}
 	limits, _ := cfg.Limits.withDefaults() // checked
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Server{log: cfg.logger(), stop: stop}
+	s := &Server{log: cfg.logger(), stop: stop, drain: cfg.drain()}
 	defer func() {
 		if err != nil {
 			stop()
@@ -83,7 +88,10 @@ func Start(cfg Config) (_ *Server, err error) {
 		}
 		s.mux.wg.Go(func() { record.run(ctx) })
 	}
-	s.mux.tls = serverTLS(cert)
+	if err := s.wireRelay(&cfg.Relay); err != nil {
+		return nil, err
+	}
+	s.mux.tls = serverTLS(cert, !cfg.Relay.Only)
 	if watch != nil {
 		s.mux.wg.Go(func() { watch(ctx) })
 	}
@@ -156,14 +164,17 @@ func (s *Server) Addrs() []netip.AddrPort {
 func (s *Server) Address() string { return s.address }
 
 // Shutdown stops listening, asks the sessions to leave and ends when all have,
-// or when Config.Drain or ctx is over. Nothing of the server runs when it
-// returns; the error is that of ctx if it came first. It may be called again.
+// and all relayed connections have ended, or when Config.Drain or ctx is over.
+// Nothing of the server runs when it returns; the error is that of ctx if it
+// came first. It may be called again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.closeListeners()
 	s.log.Info("stopping", "sessions", s.meet.Sessions())
 	// STUN connections live until the sessions have left: they hold the
 	// mappings of dials that are under way.
+	drained := s.drainRelay(ctx)
 	err := s.meet.Shutdown(ctx)
+	<-drained
 	s.stop()
 	s.health.close()
 	s.mux.wg.Wait()
@@ -187,15 +198,16 @@ func (s *Server) closeListeners() {
 }
 
 // serverTLS returns the TLS of the port: sessions show a client certificate,
-// others are not asked for one.
-func serverTLS(cert getCertificate) *tls.Config {
+// others are not asked for one. Without sessions, who wants one learns in the
+// handshake that there is no such protocol here.
+func serverTLS(cert getCertificate, sessions bool) *tls.Config {
 	session := rendezvous.ServerTLS(tls.Certificate{})
 	session.Certificates, session.GetCertificate = nil, cert
 	web := session.Clone()
 	web.ClientAuth, web.NextProtos = tls.NoClientCert, []string{protoHTTP}
 	both := web.Clone()
 	both.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if slices.Contains(hello.SupportedProtos, protoSession) {
+		if sessions && slices.Contains(hello.SupportedProtos, protoSession) {
 			return session, nil
 		}
 		return web, nil

@@ -34,7 +34,6 @@ type keys struct{ out, in [keySize]byte }
 var (
 	errHeader = errors.New("secure: preface is not from this dial's peer")
 	errSelect = errors.New("secure: select is not for this connection")
-	errRaw    = errors.New("secure: a raw session has no records")
 	errNoKeys = errors.New("secure: session not proved yet, or its keys already in use")
 )
 
@@ -127,11 +126,9 @@ func (s *Session) CheckSelect(msg []byte, mine, theirs Nonce) error {
 }
 
 // Conn wraps the selected connection in records, and takes it over. It works once for a session, because two
-// connections under the same keys would give both away; and not in [Raw] mode.
+// connections under the same keys would give both away. In [Raw] mode it is for a connection over somebody else's host,
+// a relay, which both ends know it to be.
 func (s *Session) Conn(c net.Conn) (*Conn, error) {
-	if s.params.Mode != Encrypted {
-		return nil, errRaw
-	}
 	s.mu.Lock()
 	k := s.keys
 	s.keys = nil
