@@ -93,11 +93,7 @@ func (s *Server) relays(r *Relay) []string {
 }
 
 // wireRelay makes the relay, and the tickets for it and those of others.
-func (s *Server) wireRelay(r *Relay) error {
-	secret, err := r.secret()
-	if err != nil {
-		return err
-	}
+func (s *Server) wireRelay(r *Relay, secret relay.Secret) {
 	if relays := s.relays(r); len(relays) > 0 && !r.Only {
 		s.meet.Relays = relays
 		s.meet.Tickets = func(id rendezvous.DialID, caller, callee ed25519.PublicKey) (a, b []byte) {
@@ -108,7 +104,6 @@ func (s *Server) wireRelay(r *Relay) error {
 		s.relay = &relay.Server{Secret: secret, Limits: r.Limits, Logger: s.log}
 		s.mux.relay = s.relay
 	}
-	return nil
 }
 
 // drainRelay lets nobody meet at the relay any more, and ends the pairs that

@@ -80,6 +80,10 @@ func Start(cfg Config) (_ *Server, err error) {
 	if s.address, err = pub.address(s.Addrs()[0], first, own); err != nil {
 		return nil, err
 	}
+	secret, err := cfg.Relay.secret()
+	if err != nil {
+		return nil, err
+	}
 	s.wire(network, pub, fitFiles(limits, s.log), &cfg)
 	if cfg.Record != "" {
 		record, err := openRecord(cfg.Record, s.meet, s.log)
@@ -88,9 +92,7 @@ func Start(cfg Config) (_ *Server, err error) {
 		}
 		s.mux.wg.Go(func() { record.run(ctx) })
 	}
-	if err := s.wireRelay(&cfg.Relay); err != nil {
-		return nil, err
-	}
+	s.wireRelay(&cfg.Relay, secret)
 	s.mux.tls = serverTLS(cert, !cfg.Relay.Only)
 	if watch != nil {
 		s.mux.wg.Go(func() { watch(ctx) })
