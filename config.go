@@ -36,6 +36,11 @@ type Config struct {
 	// that, one with Raw accepts both.
 	Security Security
 
+	// Relay says whether a server may carry the bytes where no direct path is
+	// found. Both ends have a say. What goes over a relay is encrypted between
+	// the two ends, with Raw as well.
+	Relay RelayPolicy
+
 	// Allow, if not nil, decides who may connect. It is asked before any
 	// address of this node is given away, which costs the dialer another round
 	// trip between the server and the listener. Its error is told to nobody; the dialer sees

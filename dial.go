@@ -14,7 +14,6 @@ import (
 	"github.com/gostunt/stunt/internal/punch"
 	"github.com/gostunt/stunt/internal/secure"
 	"github.com/gostunt/stunt/internal/sock"
-	"github.com/gostunt/stunt/probe"
 	"github.com/gostunt/stunt/rendezvous"
 )
 
@@ -75,7 +74,8 @@ type dial struct {
 	addr     Addr
 	began    time.Time
 	timing   Timing
-	theirs   *probe.Report     // nil: not told
+	theirs   punch.Side        // as told last
+	ticket   []byte            // for a relay; nil: none
 	prefixes []netip.Prefix    // of this host
 	told     ed25519.PublicKey // whom the server knows under the name; nil: it has not said
 	hint     punch.Method      // what has worked between such ends; empty: not known
@@ -160,7 +160,7 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 	call, err := n.client.Dial(ctx, rendezvous.DialRequest{
 		DialID: params.DialID, Peer: params.Peer, Port: params.Port,
 		Noise:      opening(params.Mode, msg1),
-		Candidates: punch.AppendCandidates(nil, mine.Candidates),
+		Candidates: punch.AppendCandidates(nil, mine),
 		Report:     encodeReport(mine.Report),
 		Kind:       mine.Report.Kind(),
 	})
@@ -182,14 +182,18 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 	}
 	d.timing.Chosen = time.Since(d.began)
 	call.Conclude(rendezvous.Outcome{OK: true, Method: string(race.Cheapest(p)), Elapsed: d.timing.Chosen})
-	return n.conn(p, Peer{ID: d.addr.ID, Key: session.Peer()}, race, s, d.began, d.timing)
+	c, err := n.conn(p, Peer{ID: d.addr.ID, Key: session.Peer()}, race, s, d.began, d.timing)
+	if err == nil {
+		n.onRelay(&c.path, d.theirs)
+	}
+	return c, err
 }
 
 // ring waits for the server's word and the peer's answer, and fires at once on
 // each that brings addresses.
 func (d *dial) ring(ctx context.Context, call *rendezvous.Call, race *punch.Race, mine punch.Side, initiator *secure.Initiator) (*secure.Session, error) {
 	rang := func(r rendezvous.Ringing) error {
-		d.told, d.hint = r.Key, punch.ParseHint(r.Hint)
+		d.told, d.hint, d.ticket = r.Key, punch.ParseHint(r.Hint), d.node.ticket(r.Ticket)
 		d.step(Step{Phase: PhaseRinging, Method: d.hint})
 		return d.fire(race, mine, r.Candidates, r.Report)
 	}
@@ -234,6 +238,9 @@ func (d *dial) answered(a rendezvous.Answer, race *punch.Race, mine punch.Side, 
 	if a.Hint != "" { // it was not for us before the peer had answered
 		d.hint = punch.ParseHint(a.Hint)
 	}
+	if a.Ticket != nil {
+		d.ticket = d.node.ticket(a.Ticket)
+	}
 	d.step(Step{Phase: PhaseAnswered, Method: d.hint})
 	if err := d.fire(race, mine, a.Candidates, a.Report); err != nil {
 		return nil, err
@@ -245,16 +252,17 @@ func (d *dial) answered(a rendezvous.Answer, race *punch.Race, mine punch.Side, 
 // fire starts the attempts at what the peer, or the server for it, has told.
 func (d *dial) fire(race *punch.Race, mine punch.Side, candidates, report []byte) error {
 	theirs, err := side(candidates, report)
-	if err != nil || len(theirs.Candidates) == 0 {
-		return err // none is not an error: they come with the answer
+	if err != nil {
+		return err
 	}
-	if theirs.Report != nil {
-		d.theirs = theirs.Report
+	if len(theirs.Candidates)+len(theirs.Relays) == 0 && d.timing.Keyed == 0 {
+		return nil // they come with the answer
 	}
+	d.theirs = theirs
 	if d.timing.Told == 0 {
 		d.timing.Told = time.Since(d.began)
 	}
-	race.Meet(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: d.prefixes, Dialer: true, ID: race.ID(), Hint: d.hint})
+	race.Meet(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: d.prefixes, Dialer: true, ID: race.ID(), Hint: d.hint, Ticket: d.ticket})
 	return nil
 }
 
@@ -278,7 +286,7 @@ func (d *dial) help(err error) string {
 	if !errors.Is(err, ErrNoPath) {
 		return ""
 	}
-	return punch.Explain(d.node.known(), d.theirs)
+	return d.node.noRelay(d.theirs, d.ticket) + punch.Explain(d.node.known(), d.theirs.Report)
 }
 
 // keep returns the slot when the race is over and c is closed.

@@ -76,7 +76,7 @@ func TestDialNoPath(t *testing.T) {
 	w := newWorld(t, 4*time.Millisecond)
 	w.noIPv6 = true
 	a := w.node(w.behind("a", "apdm-random"), stunt.Config{ID: "a"})
-	b := w.node(w.behind("b", "apdm-random"), stunt.Config{Window: time.Second})
+	b := w.node(w.behind("b", "apdm-random"), stunt.Config{Window: time.Second, Relay: stunt.RelayNever})
 	listen(t, a, 0)
 	w.ready(a, b)
 	_, err := b.DialContext(t.Context(), "tcp", "a")
@@ -96,7 +96,7 @@ func TestDialNoPath(t *testing.T) {
 func TestDialContextEnds(t *testing.T) {
 	w := newWorld(t, 4*time.Millisecond)
 	w.noIPv6 = true
-	a := w.node(w.behind("a", "apdm-random"), stunt.Config{ID: "a"})
+	a := w.node(w.behind("a", "apdm-random"), stunt.Config{ID: "a", Relay: stunt.RelayNever})
 	b := w.node(w.behind("b", "apdm-random"), stunt.Config{})
 	c := w.node(w.behind("c", "eim-eif"), stunt.Config{})
 	ln := listen(t, a, 0)
@@ -143,7 +143,7 @@ func TestDialContextEnds(t *testing.T) {
 func TestDialAfterClose(t *testing.T) {
 	w := newWorld(t, 4*time.Millisecond)
 	w.noIPv6 = true
-	a := w.node(w.behind("a", "apdm-random"), stunt.Config{ID: "a"})
+	a := w.node(w.behind("a", "apdm-random"), stunt.Config{ID: "a", Relay: stunt.RelayNever})
 	listen(t, a, 0)
 	var b *stunt.Node
 	var once sync.Once

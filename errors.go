@@ -19,8 +19,9 @@ import (
 var (
 	// ErrUnknownPeer: nobody with that ID is connected to the server now.
 	ErrUnknownPeer = errors.New("no such peer: nobody with this ID is connected to the server")
-	// ErrNoPath: both ends tried, and no connection stood and proved itself in time.
-	ErrNoPath = errors.New("no direct path found")
+	// ErrNoPath: both ends tried, no connection stood and proved itself in time,
+	// and there was no relay that both may use and can reach.
+	ErrNoPath = errors.New("no path found")
 	// ErrNoServer: no session with a server stands, the one that stood was lost
 	// in mid-dial, or the server did not say what public address a port has. The
 	// node goes on trying to get one, unless the server has refused it for good.

@@ -32,11 +32,10 @@ func parseOpening(b []byte) (m secure.Mode, msg1 []byte, ok bool) {
 // side reads what the other end, or the server for it, has told. A report that
 // can't be read is no report: it only costs order.
 func side(candidates, report []byte) (punch.Side, error) {
-	cs, err := punch.ParseCandidates(candidates)
+	s, err := punch.ParseCandidates(candidates)
 	if err != nil {
 		return punch.Side{}, err
 	}
-	s := punch.Side{Candidates: cs}
 	if len(report) > 0 {
 		if r, err := probe.DecodeReport(report); err == nil {
 			s.Report = r
@@ -54,12 +53,18 @@ func (n *Node) counted() bool {
 
 // side is what this node tells the other end of a dial from a slot.
 func (n *Node) side(s *slot) punch.Side {
-	cs := s.candidates()
-	if n.counted() && s.binding != nil {
-		cs = append(cs, punch.Candidate{Kind: punch.Sample, Addr: s.public})
+	side := punch.Side{Report: n.known()}
+	if n.Config.Relay != RelayOnly {
+		side.Candidates = s.candidates()
+		if n.counted() && s.binding != nil {
+			side.Candidates = append(side.Candidates, punch.Candidate{Kind: punch.Sample, Addr: s.public})
+		}
+		side.Candidates = slices.Insert(side.Candidates, min(len(side.Candidates), 1), n.mapped()...) // after the public one
 	}
-	cs = slices.Insert(cs, min(len(cs), 1), n.mapped()...) // after the public one
-	return punch.Side{Candidates: cs, Report: n.known()}
+	if n.Config.Relay != RelayNever {
+		side.Relays = n.legs()
+	}
+	return side
 }
 
 // sessionSlot is the port that listeners are reached at.
@@ -77,7 +82,7 @@ func (n *Node) sessionSlot(ctx context.Context) (*slot, error) {
 func (n *Node) conn(p *punch.Path, peer Peer, race *punch.Race, s *slot, began time.Time, t Timing) (*Conn, error) {
 	c := &Conn{tcp: p.Conn, rw: p.Conn, peer: peer}
 	security := Raw
-	if p.Session.Params().Mode == secure.Encrypted {
+	if p.Session.Params().Mode == secure.Encrypted || p.Method == punch.Relay {
 		records, err := p.Session.Conn(p.Conn)
 		if err != nil {
 			p.Conn.Close()

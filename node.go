@@ -55,6 +55,7 @@ type state struct {
 	listeners  map[uint16]*Listener
 	server     netip.AddrPort // that the session is with
 	server6    netip.AddrPort // the same over IPv6, if it has such an address
+	relays     []way          // that the session's server has named
 	public     netip.AddrPort // of the session's port, as the server sees it
 	report     *probe.Report  // nil: nothing known yet
 	probed     chan struct{}  // closed when the first probe is over
@@ -83,6 +84,9 @@ func (n *Node) setUp() error {
 		if err := rendezvous.ValidID(c.ID); err != nil {
 			return fmt.Errorf("stunt: Config.ID: %w", err)
 		}
+	}
+	if c.Relay > RelayOnly {
+		return fmt.Errorf("stunt: Config.Relay: %v", c.Relay)
 	}
 	n.key, n.log = c.Key, c.logger()
 	if n.key == nil {

@@ -116,6 +116,7 @@ func (in *incoming) accept(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.onRelay(&c.path, theirs)
 	ln.deliver(c)
 	return nil
 }
@@ -177,7 +178,7 @@ func (in *incoming) race(ctx context.Context, race *punch.Race, mine, theirs pun
 		in.timing.Told = time.Since(in.began)
 		hint := punch.ParseHint(o.Hint)
 		in.step(Step{Phase: PhaseRinging, Method: hint})
-		race.Meet(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: prefixes, ID: o.DialID, Hint: hint})
+		race.Meet(punch.Meeting{Mine: mine, Theirs: theirs, Prefixes: prefixes, ID: o.DialID, Hint: hint, Ticket: n.ticket(o.Ticket)})
 	}
 	if !o.Ask {
 		fire()
@@ -189,7 +190,7 @@ func (in *incoming) race(ctx context.Context, race *punch.Race, mine, theirs pun
 	race.Keys(in.session)
 	err := o.Answer(rendezvous.Answer{
 		Noise:      in.msg2,
-		Candidates: punch.AppendCandidates(nil, mine.Candidates),
+		Candidates: punch.AppendCandidates(nil, mine),
 		Report:     encodeReport(mine.Report),
 	})
 	if err != nil {

@@ -20,16 +20,19 @@ const (
 	SimultaneousOpen = punch.SimOpen   // a hole in each NAT or firewall, opened by crossing SYNs
 	PredictedPort    = punch.Predicted // the same, at a port that a NAT was expected to give next
 	GuessedPort      = punch.Guessed   // the same, at one of many ports tried at random
+	Relayed          = punch.Relay     // none of these: a server carries the bytes
 )
 
 // Path is how a connection came about.
 type Path struct {
 	Method   Method
 	Local    netip.AddrPort // of the TCP connection, on this host
-	Remote   netip.AddrPort // of the TCP connection, as this host sees it
+	Remote   netip.AddrPort // of the TCP connection, as this host sees it; with Relayed it ends at the relay
 	Public   netip.AddrPort // our port as the server saw it
 	Accepted bool           // the connection arrived on our listening port; false: a connect of ours completed
 	Security Security
+	Relay    string    // with Relayed: host:port of the relay, as the server names it
+	NoDirect string    // with Relayed: what is in the way of a direct path, and would help; no full stop
 	Attempts []Attempt // what this end tried
 	Timing   Timing
 }
@@ -39,6 +42,9 @@ func (p Path) String() string {
 	how := "connected"
 	if p.Accepted {
 		how = "accepted"
+	}
+	if p.Method == Relayed {
+		how = "through " + p.Relay
 	}
 	return fmt.Sprintf("%s, %v → %v (%s, %v)", p.Method, p.Local, p.Remote, how, p.Security)
 }
@@ -54,7 +60,8 @@ type Timing struct {
 	Chosen    time.Duration // the peer had proved itself, and the dialer had chosen this path
 }
 
-// Attempt is one address that was tried from the punching port.
+// Attempt is one address that was tried from the punching port; with Relayed,
+// that of a relay, from a port of its own.
 type Attempt struct {
 	Remote    netip.AddrPort
 	Method    Method        // the way in which it would have come about

@@ -23,6 +23,8 @@ var errPortTaken = errors.New("another listener of this node has that port")
 type serverConn struct {
 	*net.TCPConn
 	server6 netip.AddrPort // where the same server is over IPv6, if it has such an address
+	name    string         // what we were told to dial for it, host:port
+	rtt     time.Duration  // how long the connect took
 }
 
 // dialServer opens the connection of a session, from the port that the node
@@ -35,28 +37,30 @@ func (n *Node) dialServer(ctx context.Context, _, address string) (net.Conn, err
 	}
 	var errs []error
 	for _, server := range addrs {
-		c, err := n.dialFromSession(ctx, server)
+		c, rtt, err := n.dialFromSession(ctx, server)
 		if err == nil {
 			n.met(server, firstIPv6(addrs))
-			return &serverConn{c, firstIPv6(addrs)}, nil
+			return &serverConn{c, firstIPv6(addrs), address, rtt}, nil
 		}
 		errs = append(errs, err)
 	}
 	return nil, errors.Join(errs...)
 }
 
-func (n *Node) dialFromSession(ctx context.Context, server netip.AddrPort) (*net.TCPConn, error) {
+// dialFromSession returns also how long the connect took.
+func (n *Node) dialFromSession(ctx context.Context, server netip.AddrPort) (*net.TCPConn, time.Duration, error) {
 	for again := true; ; again = false {
 		port, err := n.ports.sessionPort(ctx)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
+		began := time.Now()
 		c, err := port.Dial(ctx, server)
 		if err == nil {
-			return c, nil
+			return c, time.Since(began), nil
 		}
 		if !again || sock.Classify(err) != sock.AddrNotAvail || n.hasSession() {
-			return nil, err
+			return nil, 0, err
 		}
 		n.ports.renewSession()
 	}
@@ -120,6 +124,7 @@ func (n *Node) onSession(w rendezvous.Welcome, over net.Conn) {
 	n.mu.Unlock()
 	n.log.Debug("session stands", "phase", "session", "remote", server, "local", w.Observed)
 	n.Config.Trace.session(server, w.Observed)
+	n.meetRelays(w.Relays, c)
 	n.update()
 	n.remap()
 	if again {
@@ -206,7 +211,7 @@ func (n *Node) update() {
 	info := rendezvous.Info{Report: encodeReport(report), Kind: report.Kind(), Ask: n.Config.Allow != nil || n.counted()}
 	if port, err := n.ports.sessionPort(n.life); err == nil {
 		mine := n.side(&slot{port: port, public: public, session: true})
-		info.Candidates = punch.AppendCandidates(nil, mine.Candidates)
+		info.Candidates = punch.AppendCandidates(nil, mine)
 		// Who is reached through the router needs no fresh port.
 		info.Ask = n.Config.Allow != nil || n.counted() && !mine.OpenToAll()
 	}

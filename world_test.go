@@ -81,6 +81,9 @@ func (w *world) ready(nodes ...*stunt.Node) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
 	defer cancel()
 	for _, n := range nodes {
+		n.Key() // a node starts at its first use: all at once
+	}
+	for _, n := range nodes {
 		_, err := n.Report(ctx)
 		require.NoError(w.t, err, "a node must get a session and a report")
 	}

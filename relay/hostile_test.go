@@ -74,7 +74,7 @@ func TestGarbage(t *testing.T) {
 		c.SetDeadline(time.Now().Add(10 * time.Second))
 		_, err = c.Write([]byte(b))
 		require.NoError(t, err)
-		require.NoError(t, c.(*net.TCPConn).CloseWrite())
+		c.(*net.TCPConn).CloseWrite() // an error if the relay was faster
 		_, err = c.Read(make([]byte, 1))
 		require.Error(t, err, "%q", b)
 		c.Close()

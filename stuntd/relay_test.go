@@ -29,7 +29,7 @@ func introduce(t *testing.T, s *Server) introduced {
 	offers, welcome := make(chan *rendezvous.Offer, 1), make(chan rendezvous.Welcome, 1)
 	bob := client(t, s, rendezvous.ClientConfig{OnOffer: func(o *rendezvous.Offer) { offers <- o }})
 	require.NoError(t, bob.Register(t.Context(), "bob"))
-	alice := client(t, s, rendezvous.ClientConfig{OnSession: func(w rendezvous.Welcome) { welcome <- w }})
+	alice := client(t, s, rendezvous.ClientConfig{OnSession: func(w rendezvous.Welcome, _ net.Conn) { welcome <- w }})
 	call, err := alice.Dial(t.Context(), rendezvous.DialRequest{Peer: "bob"})
 	require.NoError(t, err)
 	return introduced{(<-welcome).Relays, (<-call.Ringing).Ticket, (<-offers).Ticket}

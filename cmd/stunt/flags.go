@@ -81,7 +81,8 @@ type nodeFlags struct {
 	server, key string
 	verbose     bool
 	noPortmap   bool // see portmap
-	raw         bool // of commands that have connections
+	raw         bool // of commands that have connections, as relay
+	relay       relayFlag
 }
 
 func (f *flags) node() *nodeFlags {
@@ -130,10 +131,26 @@ func (n *nodeFlags) config(f *flags) (stunt.Config, error) {
 		NoPortMapping: n.noPortmap,
 		Logger:        slog.New(slog.NewTextHandler(f.env.err, &slog.HandlerOptions{Level: level})),
 	}
+	c.Relay = stunt.RelayPolicy(n.relay)
 	if n.raw {
 		c.Security = stunt.Raw
 	}
 	return c, nil
+}
+
+// relayFlag is a relay policy by its name.
+type relayFlag stunt.RelayPolicy
+
+func (r *relayFlag) String() string { return stunt.RelayPolicy(*r).String() }
+
+func (r *relayFlag) Set(s string) error {
+	for p := stunt.RelayAuto; p <= stunt.RelayOnly; p++ {
+		if s == p.String() {
+			*r = relayFlag(p)
+			return nil
+		}
+	}
+	return errors.New("neither auto, never nor only")
 }
 
 // up waits for a session with the server, for as long as there is hope, and

@@ -19,6 +19,7 @@ func runListen(ctx context.Context, e *env, args []string) error {
 	nf := f.node()
 	nf.portmap(f)
 	f.BoolVar(&nf.raw, "raw", false, "also accept connections that are authenticated, but not encrypted")
+	f.Var(&nf.relay, "relay", "`policy`, auto, never or only: whether a server may carry the bytes where no direct path is found; auto by default")
 	to := f.String("to", "", "`host:port` of the service that connections are passed to")
 	var allow list
 	f.Var(&allow, "allow", "`fingerprint` or name of a peer that may connect, repeated; default: everybody who knows the ID")

@@ -79,6 +79,10 @@ func (r *Race) morePort() (*Port, error) {
 // attempt sends the SYNs of one attempt, in order, and has each socket pursued
 // until one of them gives a path or all are hopeless. Owned by the race.
 func (r *Race) attempt(t *Try) {
+	if t.Method == Relay {
+		r.viaRelay(t)
+		return
+	}
 	if !r.sleep(t.Start) {
 		return
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"time"
 )
 
 // Kind says where a candidate comes from.
@@ -41,25 +43,35 @@ type Candidate struct {
 // than that leaves some out; a stranger cannot make us fire at more places.
 const MaxCandidates = 24
 
-// Wire layout of a candidate list, as it travels in Dial, Offer, Ringing and
-// Answer, opaque to the server:
+// Wire layout of where an end may be reached, as it travels in Info, Dial,
+// Offer, Ringing and Answer, opaque to the server:
 //
-//	1 byte    count
+//	1 byte    count of candidates
 //	count times:
 //	  1 byte  kind (unknown kinds are skipped by the receiver)
 //	  1 byte  length of the address: 4 or 16
 //	  4 or 16 bytes, the address
 //	  2 bytes port, big endian
+//	1 byte    count of legs to relays; may be left out, if it is 0
+//	count times:
+//	  8 bytes RelayID
+//	  2 bytes round trip in units of 100 µs, big endian
 
-// AppendCandidates appends the wire form of the first [MaxCandidates] of cs.
-func AppendCandidates(b []byte, cs []Candidate) []byte {
-	cs = cs[:min(len(cs), MaxCandidates)]
+// AppendCandidates appends the wire form of the first [MaxCandidates] of a
+// side's candidates and the first [MaxLegs] of its legs.
+func AppendCandidates(b []byte, s Side) []byte {
+	cs, legs := s.Candidates[:min(len(s.Candidates), MaxCandidates)], s.Relays[:min(len(s.Relays), MaxLegs)]
 	b = append(b, byte(len(cs)))
 	for _, c := range cs {
 		ip := c.Addr.Addr().Unmap().WithZone("").AsSlice()
 		b = append(b, byte(c.Kind), byte(len(ip)))
 		b = append(b, ip...)
 		b = append(b, byte(c.Addr.Port()>>8), byte(c.Addr.Port()))
+	}
+	b = append(b, byte(len(legs)))
+	for _, l := range legs {
+		b = append(b, l.Relay[:]...)
+		b = append(b, byte(l.ticks()>>8), byte(l.ticks()))
 	}
 	return b
 }
@@ -69,24 +81,24 @@ var errCandidates = errors.New("malformed candidate list")
 // ParseCandidates reads the wire form. It comes from another peer and is not
 // to be trusted: addresses that nobody could be reached at, and ports below
 // 1024, where a stranger could point us at somebody's services, are left out.
-// An empty message is an empty list.
-func ParseCandidates(b []byte) ([]Candidate, error) {
+// An empty message is nothing at all. The side's report comes by itself.
+func ParseCandidates(b []byte) (Side, error) {
 	if len(b) == 0 {
-		return nil, nil
+		return Side{}, nil
 	}
 	n := int(b[0])
 	if n > MaxCandidates {
-		return nil, errCandidates
+		return Side{}, errCandidates
 	}
 	b = b[1:]
 	var cs []Candidate
 	for range n {
 		if len(b) < 2 {
-			return nil, errCandidates
+			return Side{}, errCandidates
 		}
 		kind, size := Kind(b[0]), int(b[1])
 		if size != 4 && size != 16 || len(b) < 2+size+2 {
-			return nil, errCandidates
+			return Side{}, errCandidates
 		}
 		ip, _ := netip.AddrFromSlice(b[2 : 2+size])
 		port := uint16(b[2+size])<<8 | uint16(b[3+size])
@@ -95,10 +107,24 @@ func ParseCandidates(b []byte) ([]Candidate, error) {
 			cs = append(cs, Candidate{kind, netip.AddrPortFrom(ip, port)})
 		}
 	}
-	if len(b) != 0 {
+	legs, err := parseLegs(b)
+	return Side{Candidates: cs, Relays: legs}, err
+}
+
+func parseLegs(b []byte) ([]Leg, error) {
+	const size = len(RelayID{}) + 2
+	if len(b) == 0 {
+		return nil, nil
+	}
+	if n := int(b[0]); n > MaxLegs || len(b) != 1+n*size {
 		return nil, errCandidates
 	}
-	return cs, nil
+	var legs []Leg
+	for leg := range slices.Chunk(b[1:], size) {
+		rtt := time.Duration(leg[size-2])<<8 | time.Duration(leg[size-1])
+		legs = append(legs, Leg{Relay: RelayID(leg), RTT: rtt * legUnit})
+	}
+	return legs, nil
 }
 
 // usable reports whether a peer can be at ip. Loopback is: two programs on one

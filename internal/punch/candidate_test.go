@@ -3,7 +3,9 @@ package punch
 import (
 	"encoding/hex"
 	"net/netip"
+	"reflect"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -15,11 +17,16 @@ func TestCandidatesRoundTrip(t *testing.T) {
 		{Host, netip.MustParseAddrPort("[2001:db8::1]:65535")},
 		{Mapped, netip.MustParseAddrPort("203.0.113.7:40000")},
 	}
-	b := AppendCandidates(nil, cs)
-	require.Equal(t, "0401"+"04c0a801029c40"+"0204cb0071070400"+"011020010db8000000000000000000000001ffff"+"0404cb0071079c40", hex.EncodeToString(b), "the wire layout is a promise")
+	legs := []Leg{{Relay: RelayID{1, 2, 3, 4, 5, 6, 7, 8}, RTT: 12300 * time.Microsecond}, {Relay: RelayID{9}, RTT: Unmeasured}}
+	b := AppendCandidates(nil, Side{Candidates: cs, Relays: legs})
+	require.Equal(t, "0401"+"04c0a801029c40"+"0204cb0071070400"+"011020010db8000000000000000000000001ffff"+"0404cb0071079c40"+
+		"02"+"0102030405060708007b"+"0900000000000000ffff", hex.EncodeToString(b), "the wire layout is a promise")
 	got, err := ParseCandidates(b)
 	require.NoError(t, err)
-	require.Equal(t, cs, got)
+	require.Equal(t, Side{Candidates: cs, Relays: legs}, got)
+	got, err = ParseCandidates(b[:len(b)-21])
+	require.NoError(t, err, "an end that knows of no relays")
+	require.Equal(t, Side{Candidates: cs}, got)
 }
 
 func TestCandidatesFromAStranger(t *testing.T) {
@@ -31,16 +38,18 @@ func TestCandidatesFromAStranger(t *testing.T) {
 		"broadcast":       {Host, netip.MustParseAddrPort("255.255.255.255:4000")},
 		"unknown kind":    {9, netip.MustParseAddrPort("203.0.113.7:4000")},
 	} {
-		got, err := ParseCandidates(AppendCandidates(nil, []Candidate{c}))
+		got, err := ParseCandidates(AppendCandidates(nil, Side{Candidates: []Candidate{c}}))
 		require.NoError(t, err, name)
-		require.Empty(t, got, "%s must not become a target", name)
+		require.Empty(t, got.Candidates, "%s must not become a target", name)
 	}
 	for name, b := range map[string][]byte{
 		"count without entries": {1},
 		"too many":              {MaxCandidates + 1},
 		"odd address length":    {1, 1, 5, 1, 2, 3, 4, 5, 0, 0},
 		"cut short":             {1, 1, 4, 1, 2, 3},
-		"trailing bytes":        {0, 1},
+		"trailing bytes":        {0, 0, 1},
+		"legs cut short":        append([]byte{0, 2}, make([]byte, 19)...),
+		"too many legs":         append([]byte{0, MaxLegs + 1}, make([]byte, 10*(MaxLegs+1))...),
 	} {
 		_, err := ParseCandidates(b)
 		require.Error(t, err, name)
@@ -49,15 +58,18 @@ func TestCandidatesFromAStranger(t *testing.T) {
 
 func FuzzParseCandidates(f *testing.F) {
 	f.Add([]byte{})
-	f.Add(AppendCandidates(nil, []Candidate{{Host, netip.MustParseAddrPort("192.168.1.2:40000")}, {Public, netip.MustParseAddrPort("[2001:db8::1]:40000")}}))
+	f.Add(AppendCandidates(nil, Side{
+		Candidates: []Candidate{{Host, netip.MustParseAddrPort("192.168.1.2:40000")}, {Public, netip.MustParseAddrPort("[2001:db8::1]:40000")}},
+		Relays:     []Leg{{RTT: time.Second}, {Relay: RelayID{1}}},
+	}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		cs, err := ParseCandidates(b)
+		s, err := ParseCandidates(b)
 		if err != nil {
 			return
 		}
-		again, err := ParseCandidates(AppendCandidates(nil, cs))
-		if err != nil || len(again) != len(cs) {
-			t.Fatalf("%v does not survive a round trip: %v, %v", cs, again, err)
+		again, err := ParseCandidates(AppendCandidates(nil, s))
+		if err != nil || !reflect.DeepEqual(s, again) {
+			t.Fatalf("%v does not survive a round trip: %v, %v", s, again, err)
 		}
 	})
 }

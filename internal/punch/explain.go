@@ -49,12 +49,17 @@ func refusesSYN(r *probe.Report) bool {
 // its ends together but by what nobody foresaw: then it is not worth waiting
 // for long.
 func (m Meeting) hopeless(plan []Attempt) bool {
+	if !slices.ContainsFunc(plan, func(a Attempt) bool { return a.Method != Relay }) {
+		return true
+	}
 	if m.Mine.OpenToAll() || m.Theirs.OpenToAll() {
 		return false
 	}
 	foreseen := false
 	for _, a := range plan {
 		switch {
+		case a.Method == Relay:
+			continue
 		case a.To.Addr().Is6(), a.Method == LAN, a.Method == Hairpin, a.Method == Direct, a.Method == Reversed:
 			return false // a way that no IPv4 NAT, or only one, is on
 		case a.Method == Predicted, a.Method == Guessed:

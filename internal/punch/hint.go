@@ -13,7 +13,7 @@ const hintLead = 250 * time.Millisecond
 
 // byCost has the methods in the order of what they cost. The first two are one
 // method, seen from its two ends.
-var byCost = []Method{Direct, Reversed, LAN, Hairpin, SimOpen, Predicted, Guessed}
+var byCost = []Method{Direct, Reversed, LAN, Hairpin, SimOpen, Predicted, Guessed, Relay}
 
 // ParseHint returns the method by which ends like these have met before, as a
 // server tells it. Each end knows its own SYNs only, so there may be two names
@@ -45,6 +45,9 @@ func (m Method) fromCaller() Method {
 // guess that was sooner by a moment is no reason to guess the next time.
 func (r *Race) Cheapest(p *Path) Method {
 	m := p.Method
+	if m == Relay {
+		return m // what connected beside it has not proved itself
+	}
 	for _, t := range r.Tries() {
 		if !t.Connected.IsZero() && slices.Index(byCost, t.Method) < slices.Index(byCost, m) {
 			m = t.Method

@@ -21,13 +21,14 @@ func TestParseHint(t *testing.T) {
 		"":                                 "",
 		"/":                                "",
 		"direct/":                          "",
+		"direct/relay":                     Relay,
 		"relayed":                          "",
 		"direct/relayed":                   "",
 		"Direct":                           "",
 	} {
 		require.Equal(t, want, ParseHint(hint), hint)
 	}
-	require.Len(t, byCost, 7, "every method has its cost")
+	require.Len(t, byCost, 8, "every method has its cost")
 }
 
 // A hint moves guesses, and nothing but guesses, by hintLead.

@@ -19,11 +19,13 @@ const (
 	SimOpen   Method = "simultaneous-open" // a hole in each NAT or firewall, opened by crossing SYNs
 	Predicted Method = "predicted-port"    // the same, at a port that a NAT was expected to give next
 	Guessed   Method = "guessed-port"      // the same, at one of many ports tried at random
+	Relay     Method = "relay"             // none of these: a relay carries the bytes
 )
 
 // Side is what is known of one end of a dial.
 type Side struct {
 	Candidates []Candidate
+	Relays     []Leg
 	Report     *probe.Report // nil: unknown
 }
 
@@ -36,6 +38,7 @@ type Attempt struct {
 	Ports  []uint16      // of To's address, instead of its own port, in the order of their SYNs
 	Fresh  int           // connect so many times, each from a local port of its own
 	Prime  int           // before it is tried again: a SYN with this time to live, which opens only our own NAT
+	Ticket []byte        // for the relay that is at To
 }
 
 // same reports whether another attempt fires at the same addresses from the
@@ -52,6 +55,12 @@ const (
 	// hairpinLead lets a path inside the network win over one through the NAT,
 	// which costs the router twice the packets.
 	hairpinLead = 50 * time.Millisecond
+	// relayLead is how long direct attempts are by themselves, so that the relay
+	// hears of those dials only that need it: from the moment both are told, a
+	// path proves itself after one and a half round trips between the ends, and
+	// after 250 ms more if a second wave brings it. With 200 ms, which is across
+	// an ocean, that is 550 ms.
+	relayLead = 600 * time.Millisecond
 )
 
 // Meeting is what both ends know when they are told to start.
@@ -61,6 +70,7 @@ type Meeting struct {
 	Dialer       bool           // reports whether this end dials
 	ID           [16]byte       // of the dial; decides what is random
 	Hint         Method         // what has worked between ends like these; empty: not known
+	Ticket       []byte         // this end's for the dial, at any relay; empty: none
 }
 
 // Plan maps what is known of both ends to the attempts of this one. It is
@@ -86,11 +96,34 @@ type Meeting struct {
 // connections can be, and beside what else is tried at the same address: a
 // router that has lost the mapping still has the hole.
 //
+// And once, for the relay that is nearest to both ends, if they have one in common:
+//
+//	relay                         nothing can cross 0            relay
+//	relay                         —                 relayLead    relay
+//
 // lead is rstLead when the other end's NAT answers unsolicited SYNs with RST
 // and ours does not: the end behind such a NAT must fire first, so that its
 // hole is open by the time our SYN comes. What [Meeting.hard] adds for other
-// NATs may wait for what the hint says does without.
+// NATs may wait for what the hint says does without. An end that tells no
+// candidate wants none tried.
 func (m Meeting) Plan() []Attempt {
+	direct := m.direct()
+	leg, ok := m.common()
+	if !ok || len(m.Ticket) == 0 {
+		return direct
+	}
+	a := Attempt{To: leg.Addr, Method: Relay, Start: relayLead, Ticket: m.Ticket}
+	if m.Hint == Relay || m.hopeless(direct) {
+		a.Start = 0
+	}
+	return append(direct, a)
+}
+
+// direct is the plan without a relay.
+func (m Meeting) direct() []Attempt {
+	if len(m.Mine.Candidates) == 0 || len(m.Theirs.Candidates) == 0 {
+		return nil
+	}
 	mine, theirs := m.Mine, m.Theirs
 	lead := time.Duration(0)
 	if answersRST(theirs.Report) && !answersRST(mine.Report) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gostunt/stunt/internal/secure"
 	"github.com/gostunt/stunt/internal/sock"
+	"github.com/gostunt/stunt/relay"
 )
 
 // errHungUp is an end that closed before it proved anything: the peer was not
@@ -64,8 +65,9 @@ func (r *Race) methodOf(remote netip.AddrPort) Method {
 // been read already. On an error the connection is closed.
 func (r *Race) prove(p *Path, h *secure.Header) error {
 	// Whatever blocks below ends with the race.
-	stop := context.AfterFunc(r.ctx, func() { p.Conn.SetDeadline(time.Unix(1, 0)) })
-	err := r.exchange(p, h)
+	ctx := r.life(p)
+	stop := context.AfterFunc(ctx, func() { p.Conn.SetDeadline(time.Unix(1, 0)) })
+	err := r.exchange(ctx, p, h)
 	stop()
 	if err == nil {
 		err = r.offer(p)
@@ -76,16 +78,18 @@ func (r *Race) prove(p *Path, h *secure.Header) error {
 	return err
 }
 
-func (r *Race) exchange(p *Path, h *secure.Header) error {
+func (r *Race) exchange(ctx context.Context, p *Path, h *secure.Header) error {
 	select {
 	case <-r.keyed:
 		p.Session = r.session
-	case <-r.ctx.Done():
+	case <-ctx.Done():
 		return net.ErrClosed
 	}
 	rand.Read(p.mine[:])
-	p.Conn.SetDeadline(time.Now().Add(r.cfg.Window))
-	if r.ctx.Err() != nil {
+	// A listener waits for the dialer's choice here, which may come at the end of
+	// the window.
+	p.Conn.SetDeadline(time.Now().Add(r.cfg.Window + courtesy))
+	if ctx.Err() != nil {
 		return net.ErrClosed // the deadline above undid the one that ends us
 	}
 	if h != nil { // an arrival: not a byte of ours before it has proved itself
@@ -95,6 +99,11 @@ func (r *Race) exchange(p *Path, h *secure.Header) error {
 	}
 	if _, err := p.Conn.Write(p.Session.Preface(p.mine)); err != nil {
 		return hungUp(err)
+	}
+	if p.Method == Relay {
+		if err := relay.ReadStatus(p.Conn); err != nil {
+			return hungUp(err)
+		}
 	}
 	if h == nil {
 		read, err := secure.ReadHeader(p.Conn)

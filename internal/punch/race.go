@@ -32,6 +32,9 @@ const (
 	// the RST of a loser has killed the winner of the same tuple (30 ms was too
 	// early in the field, 4 s was not).
 	linger = 4 * time.Second
+	// maxRelays bounds the relays of one dial: the answer may show that another
+	// one is nearer than it seemed at first.
+	maxRelays = 2
 	// maxArrived bounds connections that arrive for one dial.
 	maxArrived = 8
 )
@@ -75,6 +78,7 @@ type Race struct {
 	busy    error // a *BusyError, if the budget had too little left
 	tries   []*Try
 	arrive  int
+	relayAt time.Time // from when on a relay may be chosen
 	expiry  *time.Timer
 	expired chan struct{} // closed at the end of the window
 }
@@ -111,7 +115,7 @@ func NewRace(cfg Config) (*Race, error) {
 		cfg:      cfg,
 		done:     make(chan struct{}),
 		keyed:    make(chan struct{}),
-		verified: make(chan *Path, MaxCandidates+maxArrived),
+		verified: make(chan *Path, MaxCandidates+maxRelays+maxArrived),
 		expired:  make(chan struct{}),
 		prepaid:  cfg.Prepaid,
 	}
@@ -139,18 +143,29 @@ func (r *Race) finish() {
 // Fire starts the attempts, now. It may be called again with more; addresses
 // that are being tried already are left alone. The window runs from the last
 // call.
-func (r *Race) Fire(plan []Attempt) { r.fire(plan, r.cfg.Window) }
+func (r *Race) Fire(plan []Attempt) { r.fire(plan, r.cfg.Window, r.cfg.Window) }
 
-// Meet fires the plan of a meeting. One that is hopeless is given up sooner.
+// Meet fires the plan of a meeting. One that is hopeless is given up sooner, or
+// takes the relay as soon as it is there.
 func (r *Race) Meet(m Meeting) {
-	plan, window := m.Plan(), r.cfg.Window
-	if m.hopeless(plan) {
-		window = min(window, hopelessWindow)
+	plan, direct := m.Plan(), r.cfg.Window
+	hopeless := m.hopeless(plan)
+	relayed := len(plan) > 0 && plan[len(plan)-1].Method == Relay
+	switch {
+	case hopeless && relayed:
+		direct = 0
+	case hopeless:
+		direct = min(direct, hopelessWindow)
 	}
-	r.fire(plan, window)
+	window := direct
+	if relayed { // it gets a window of its own, from its start
+		window = r.cfg.Window + plan[len(plan)-1].Start
+	}
+	r.fire(plan, direct, window)
 }
 
-func (r *Race) fire(plan []Attempt, window time.Duration) {
+// fire starts a plan. It waits so long for a direct path, and in all.
+func (r *Race) fire(plan []Attempt, direct, window time.Duration) {
 	if !r.cfg.Dialer {
 		window += courtesy
 	}
@@ -159,19 +174,35 @@ func (r *Race) fire(plan []Attempt, window time.Duration) {
 	if r.stopped {
 		return
 	}
+	r.relayAt = time.Now().Add(direct)
 	if r.expiry == nil {
 		r.expiry = time.AfterFunc(window, sync.OnceFunc(func() { close(r.expired) }))
 	} else if r.expiry.Stop() {
 		r.expiry.Reset(window)
 	}
 	for _, a := range plan {
-		if r.tried(a) || len(r.tries) >= MaxCandidates {
+		if r.tried(a) || !r.room(a) {
 			continue
 		}
 		t := &Try{Attempt: a}
 		r.tries = append(r.tries, t)
 		r.wg.Go(func() { r.attempt(t) })
 	}
+}
+
+// room reports whether an attempt is within the bounds of a race. The caller
+// holds mu.
+func (r *Race) room(a Attempt) bool {
+	relays := 0
+	for _, t := range r.tries {
+		if t.Method == Relay {
+			relays++
+		}
+	}
+	if a.Method == Relay {
+		return relays < maxRelays
+	}
+	return len(r.tries)-relays < MaxCandidates
 }
 
 // tried reports whether there is such an attempt already. The caller holds mu.
@@ -186,17 +217,29 @@ func (r *Race) Keys(s *secure.Session) {
 }
 
 // Wait returns the path that the dialer chose, or ErrNoPath at the end of the
-// window, or ctx's error. After a path is returned the race ends by itself,
-// when its losers have lingered.
+// window, or ctx's error. The dialer keeps a relay in hand until direct paths
+// have had their time. After a path is returned the race ends by itself, when
+// its losers have lingered.
+//
+// A connection that can move from a relay to a direct path would take the relay
+// at once: then relayFrom is always now, a relay that is chosen ends neither the
+// hunt nor the race, and Wait is called again for the direct path.
 func (r *Race) Wait(ctx context.Context) (*Path, error) {
+	var inHand *Path
+	defer func() {
+		if inHand != nil {
+			sock.Abort(inHand.Conn)
+		}
+	}()
 	for {
+		var p *Path
 		select {
-		case p := <-r.verified:
-			if err := r.choose(p); err != nil {
-				continue // it died between its proof and our choice
+		case p = <-r.verified:
+			if r.cfg.Dialer && p.Method == Relay && inHand == nil {
+				p, inHand = nil, p
 			}
-			time.AfterFunc(linger, r.Stop)
-			return p, nil
+		case <-r.ripe(ctx, inHand):
+			p, inHand = inHand, nil
 		case <-r.expired:
 			return nil, r.why()
 		case <-r.ctx.Done():
@@ -204,6 +247,11 @@ func (r *Race) Wait(ctx context.Context) (*Path, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+		if p == nil || r.choose(p) != nil {
+			continue // it died between its proof and our choice
+		}
+		time.AfterFunc(linger, r.Stop)
+		return p, nil
 	}
 }
 

@@ -102,6 +102,7 @@ func (w *world) serve(link natlab.Link, state string) (string, error) {
 
 func (w *world) node(h *natlab.Host, c stunt.Config) *stunt.Node {
 	c.OpenSocket, c.Window = h.Do, w.config.Window
+	c.Relay = stunt.RelayNever // measured are direct paths
 	// Every node is a machine of its own, so it does not share the budget of
 	// this process.
 	c.Budget = stunt.NewBudget(guessSockets, guessSYNs)

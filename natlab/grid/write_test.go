@@ -56,7 +56,7 @@ func TestWriteText(t *testing.T) {
 
 listener  dialer    method       worked  trips  SYNs  reason
 none      none      direct       2/2     2.5    2.0
-none      eim-apdf  open         1/2     2.6    3.5  no direct path found; a <reason>
+none      eim-apdf  open         1/2     2.6    3.5  no path found; a <reason>
 eim-apdf  none      no path      0/2     –      5.0  a <reason>
 eim-apdf  eim-apdf  no path      0/2     –      3.0  a <reason>
 same LAN            hairpin+lan  2/2     1.0    2.0
