@@ -96,6 +96,46 @@ func BenchmarkDialCost(b *testing.B) {
 	}
 }
 
+// BenchmarkRelayCost is the same where nothing crosses: both NATs draw their
+// ports at random, and the server, which relays, is as far from each end as in
+// BenchmarkDialCost. It should take one round trip to the server until both
+// ends are told, one for TCP to the relay, one until the other end's proof has
+// come through it, and two for the echo.
+func BenchmarkRelayCost(b *testing.B) {
+	const rtt = 40 * time.Millisecond
+	w := newWorld(b, rtt)
+	w.noIPv6 = true
+	a := w.node(w.behind("a", "apdm-random"), stunt.Config{ID: "a"})
+	d := w.node(w.behind("b", "apdm-random"), stunt.Config{})
+	ln := listen(b, a, 0)
+	go echoAll(ln) // until ln is closed, by listen's cleanup
+	w.ready(a, d)
+	dialPeer := func(ctx context.Context) net.Conn {
+		c, err := d.DialContext(ctx, "tcp", "a")
+		require.NoError(b, err)
+		return c
+	}
+	firstByte(b, dialPeer) // as there
+	var dials, told, stood, chosen []time.Duration
+	for b.Loop() {
+		for range dialsPerOp {
+			t, c := firstByte(b, dialPeer)
+			p := c.(*stunt.Conn).Path()
+			require.Equal(b, stunt.Relayed, p.Method, "%+v", p)
+			dials, told = append(dials, t), append(told, p.Timing.Told)
+			stood, chosen = append(stood, p.Timing.Connected), append(chosen, p.Timing.Chosen)
+		}
+	}
+	b.ReportMetric(0, "ns/op") // of a mixture: says nothing
+	for _, m := range []struct {
+		unit string
+		of   []time.Duration
+	}{{"rtt-told", told}, {"rtt-connected", stood}, {"rtt-chosen", chosen}, {"rtt-p50", dials}} {
+		b.ReportMetric(float64(median(m.of))/float64(rtt), m.unit)
+	}
+	b.ReportMetric(float64(slices.Max(chosen))/float64(rtt), "rtt-chosen-max")
+}
+
 // firstByte dials, sends a byte and waits until it comes back. It returns how
 // long that took, and the connection, closed.
 func firstByte(t testing.TB, dial func(context.Context) net.Conn) (time.Duration, net.Conn) {

@@ -35,8 +35,8 @@ const quiet = 10 * time.Second
 //
 // The handlers own their connection and close it. They may return before it
 // ends. The goroutine that calls stun has not grown its stack in a handshake;
-// the one that calls session and web is fresh for the same reason: an idle
-// session keeps its stack for as long as it lives.
+// those that call session, web and the relay are fresh for the same reason: an
+// idle session or stream keeps its stack for as long as it lives.
 type mux struct {
 	door    *door
 	tls     *tls.Config
@@ -144,7 +144,7 @@ func (m *mux) pair(c *conn, stop func() bool) {
 		return
 	}
 	if m.settle(c, stop) {
-		m.relay.Serve(s) // counts and logs how it ended
+		m.wg.Go(func() { m.relay.Serve(s) }) // which counts and logs how it ended
 	}
 }
 
