@@ -6,6 +6,8 @@ import (
 	"crypto/rand"
 	"io"
 	"net"
+	"os"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -75,6 +77,36 @@ func TestReset(t *testing.T) {
 	require.NoError(t, a.Close())
 	_, err := b.Read(make([]byte, 1))
 	require.ErrorIs(t, err, syscall.ECONNRESET)
+}
+
+// TestLeavesNothing: pairs that have come and gone leave no file behind.
+func TestLeavesNothing(t *testing.T) {
+	files := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("how many files are open is not to be seen here")
+		}
+		return len(fds)
+	}
+	s := &Server{}
+	addr := serve(t, s)
+	churn := func() {
+		for range 50 {
+			a, b := join(t, addr)
+			a.Write(make([]byte, 128<<10)) // through a pipe, maybe
+			a.Close()
+			io.Copy(io.Discard, b)
+			b.Close()
+		}
+		require.Eventually(t, func() bool { return s.Stats().Pairs == 0 }, 10*time.Second, time.Millisecond)
+	}
+	churn()
+	before := files()
+	churn()
+	require.Eventually(t, func() bool {
+		runtime.GC() // a pipe that rests in the runtime's pool goes with it
+		return files() <= before
+	}, 10*time.Second, time.Millisecond)
 }
 
 // TestShutdown: pairs have until the end of its ctx, those who wait are told.

@@ -37,7 +37,7 @@ type Server struct {
 	// end. It is called from the session's goroutine and must not block.
 	OnOutcome func(Verdict)
 
-	// Relays are told to every client: host:port each, at most MaxRelays.
+	// Relays are told to every client: host:port each, the first MaxRelays.
 	Relays []string
 	// Tickets, if not nil, makes what the two ends of a dial meet at one of
 	// Relays with. It is called for each dial, and must not block.
@@ -184,7 +184,7 @@ func (s *Server) admit(sess *session) error {
 		stale.link.close(errorf(CodeReplaced, "it missed its keepalive and another session came"))
 	}
 	s.sessions.Add(1)
-	sess.tell(&Welcome{Version: sess.version, Observed: sess.observed, Keepalive: s.keepalive(), Agent: clip(s.Agent, MaxText), Relays: s.Relays})
+	sess.tell(&Welcome{Version: sess.version, Observed: sess.observed, Keepalive: s.keepalive(), Agent: clip(s.Agent, MaxText), Relays: s.Relays[:min(len(s.Relays), MaxRelays)]})
 	s.logger().Info("session began", "peer", sess.fingerprint, "remote", sess.observed)
 	return nil
 }

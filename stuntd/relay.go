@@ -53,7 +53,7 @@ func (r *Relay) check() error {
 		return fmt.Errorf("%d other relays, at most %d are allowed", len(r.At), rendezvous.MaxRelays-1)
 	}
 	for _, a := range r.At {
-		if _, port, err := net.SplitHostPort(a); err != nil || port == "" {
+		if _, port, err := net.SplitHostPort(a); err != nil || port == "" || len(a) > rendezvous.MaxText {
 			return fmt.Errorf("relay %q is not host:port", a)
 		}
 	}

@@ -185,6 +185,28 @@ func TestNoServer(t *testing.T) {
 	require.Equal(t, 1, stop(), "it never got as far as to listen")
 }
 
+// TestRelayIsKilled: a connection over a relay whose machine goes away ends
+// with an error at once, at both ends, and with no end of the stream.
+func TestRelayIsKilled(t *testing.T) {
+	serve := binary(t, "serve", "-listen", "127.0.0.1:0", "-state", t.TempDir())
+	ready := new(text)
+	serve.Stdout = ready
+	require.NoError(t, serve.Start())
+	address := ready.await(t, "ready ")
+	alice, _ := listening(t, "alice", address, "--to", service(t), "--relay", "only")
+	dial := binary(t, "dial", "alice", "--server", address, "-v")
+	in, err := dial.StdinPipe()
+	require.NoError(t, err)
+	defer in.Close()
+	stderr := new(text)
+	dial.Stderr = stderr
+	require.NoError(t, dial.Start())
+	require.Contains(t, stderr.await(t, "alice ("), "connected, relay, ")
+	require.NoError(t, serve.Process.Kill())
+	require.Error(t, dial.Wait(), "it was cut off, and says so")
+	require.Eventually(t, func() bool { return strings.Contains(alice.String(), ": closed after ") }, 30*time.Second, time.Millisecond)
+}
+
 // TestProcesses runs the programs as a user does: three processes, pipes and
 // signals.
 func TestProcesses(t *testing.T) {
