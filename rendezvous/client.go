@@ -32,7 +32,9 @@ type ClientConfig struct {
 	Return  time.Duration  // how often a server is looked for that is listed before the one we are with; 0: 30 s
 	Logger  *slog.Logger   // nil is silent
 
-	OnSession func(Welcome, net.Conn)    // a session stands, over a connection that Dial returned
+	// A session stands, over a connection that Dial returned. Nobody else is told
+	// before it returns, so it must not wait for the session.
+	OnSession func(Welcome, net.Conn)
 	OnDown    func(error)                // a session ended, or none came about; the next attempt follows
 	OnLost    func(id string, err error) // an ID that stood was given to someone else, and is not asked for again
 	OnOffer   func(*Offer)               // somebody dials us; nil refuses all with CodePortClosed

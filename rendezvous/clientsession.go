@@ -243,18 +243,19 @@ func (s *clientSession) welcomed(m message) error {
 	return errorf(CodeBadMessage, "the server began with something other than a welcome")
 }
 
-// stand makes the session the one that callers get.
+// stand makes the session the one that callers get, once OnSession knows of it:
+// who dials at this moment should know what the Welcome has told.
 func (s *clientSession) stand() {
 	c := s.client
+	if c.cfg.OnSession != nil {
+		c.cfg.OnSession(s.welcome, s.link.raw)
+	}
 	c.mu.Lock()
 	c.welcome, c.last = &s.welcome, nil
 	close(c.changed)
 	c.changed = make(chan struct{})
 	c.mu.Unlock()
 	orSilent(c.cfg.Logger).Debug("session up", "local", s.welcome.Observed, "remote", s.link.conn.RemoteAddr())
-	if c.cfg.OnSession != nil {
-		c.cfg.OnSession(s.welcome, s.link.raw)
-	}
 }
 
 // ping keeps the session, and the NAT mapping under it, alive. It ends when
