@@ -35,7 +35,7 @@ type router struct {
 func newRouter(t *testing.T, handle func(r *router, w http.ResponseWriter, req *http.Request)) *router {
 	t.Helper()
 	r := &router{}
-	r.ssdp = newFake(t, ssdpPort, func([]byte) [][]byte { return [][]byte{r.found(r.url("/desc.xml"))} })
+	r.ssdp = newFake(t, ssdpPort, silent)
 	r.addr = r.ssdp.addr
 	ln, err := net.Listen("tcp4", netip.AddrPortFrom(r.addr, 0).String())
 	require.NoError(t, err)
@@ -51,6 +51,7 @@ func newRouter(t *testing.T, handle func(r *router, w http.ResponseWriter, req *
 	r.web.Config.ErrorLog = nil
 	r.web.Start()
 	t.Cleanup(r.web.Close)
+	r.ssdp.set(func([]byte) [][]byte { return [][]byte{r.found(r.url("/desc.xml"))} })
 	return r
 }
 
