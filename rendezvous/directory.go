@@ -1,6 +1,8 @@
 package rendezvous
 
 import (
+	"container/list"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -21,25 +23,29 @@ type directory struct {
 	mu    sync.Mutex        // guards following, and every session's dialable
 	names map[string]*claim // by name, never a fingerprint
 	keys  map[string]*owner // by fingerprint
-	held  []expiry          // in the order of their times, as hold is constant
+	held  list.List         // of *claim, in the order of their times, as hold is constant
+	holds map[netip.Prefix]int
 }
+
+// maxHolds is how many names are held for the keys of one source, which may come
+// with a new key for each connection. What it leaves behind beyond that is free
+// at once.
+const maxHolds = 1024
 
 // A claim binds a name to a key.
 type claim struct {
-	owner   string    // fingerprint
-	session *session  // nil while the name is only held
-	until   time.Time // end of the hold
+	name    string
+	owner   string        // fingerprint
+	session *session      // nil while the name is only held
+	hold    *list.Element // in the directory's held, while it is
+	until   time.Time     // end of the hold
+	source  netip.Prefix  // that it is held for
 }
 
 // An owner is a key with something in the directory.
 type owner struct {
 	sessions []*session // the one to be dialled by fingerprint last
 	names    []string
-}
-
-type expiry struct {
-	name string
-	at   time.Time
 }
 
 // join adds a session of a key. One too many is refused, unless an old one has
@@ -87,12 +93,28 @@ func (d *directory) remove(o *owner, s *session, now time.Time) {
 		if c.session != s {
 			continue
 		}
-		if c.session = nil; d.hold <= 0 {
-			d.free(name, c)
+		c.session, c.source = nil, sourceOf(s.observed.Addr())
+		if d.hold <= 0 || d.holds[c.source] >= maxHolds {
+			d.free(c)
 			continue
 		}
-		c.until = now.Add(d.hold)
-		d.held = append(d.held, expiry{name, c.until})
+		if d.holds == nil {
+			d.holds = make(map[netip.Prefix]int)
+		}
+		d.holds[c.source]++
+		c.until, c.hold = now.Add(d.hold), d.held.PushBack(c)
+	}
+}
+
+// unhold ends the hold of a name, if it has one. Caller holds mu.
+func (d *directory) unhold(c *claim) {
+	if c.hold == nil {
+		return
+	}
+	d.held.Remove(c.hold)
+	c.hold = nil
+	if d.holds[c.source]--; d.holds[c.source] == 0 {
+		delete(d.holds, c.source)
 	}
 }
 
@@ -133,7 +155,7 @@ func (d *directory) claim(o *owner, s *session, id string) (replaced *session, e
 	case c == nil && len(o.names) >= d.idsPerKey:
 		return nil, errorf(CodeLimit, "this key has %d ids", len(o.names))
 	case c == nil:
-		d.names[id] = &claim{owner: s.fingerprint, session: s}
+		d.names[id] = &claim{name: id, owner: s.fingerprint, session: s}
 		o.names = append(o.names, id)
 		return nil, nil
 	case c.owner != s.fingerprint:
@@ -141,6 +163,7 @@ func (d *directory) claim(o *owner, s *session, id string) (replaced *session, e
 	case c.session == s:
 		return nil, nil
 	}
+	d.unhold(c)
 	replaced, c.session = c.session, s
 	return replaced, nil
 }
@@ -153,15 +176,16 @@ func (d *directory) deregister(s *session, id string) {
 	if id == "" || id == s.fingerprint {
 		s.dialable = false
 	} else if c := d.names[id]; c != nil && c.session == s {
-		d.free(id, c)
+		d.free(c)
 	}
 }
 
 // free forgets a name. Caller holds mu.
-func (d *directory) free(id string, c *claim) {
-	delete(d.names, id)
+func (d *directory) free(c *claim) {
+	d.unhold(c)
+	delete(d.names, c.name)
 	o := d.keys[c.owner]
-	o.names = slices.DeleteFunc(o.names, func(n string) bool { return n == id })
+	o.names = slices.DeleteFunc(o.names, func(n string) bool { return n == c.name })
 	d.tidy(c.owner, o)
 }
 
@@ -175,13 +199,8 @@ func (d *directory) tidy(fingerprint string, o *owner) {
 // expire frees the names whose hold is over. Each costs what it cost to hold
 // it, and nothing runs when nobody comes. Caller holds mu.
 func (d *directory) expire(now time.Time) {
-	for len(d.held) > 0 && !now.Before(d.held[0].at) {
-		e := d.held[0]
-		d.held = d.held[1:]
-		// The name may have come back, and even be held again, for longer.
-		if c := d.names[e.name]; c != nil && c.session == nil && c.until.Equal(e.at) {
-			d.free(e.name, c)
-		}
+	for e := d.held.Front(); e != nil && !now.Before(e.Value.(*claim).until); e = d.held.Front() {
+		d.free(e.Value.(*claim))
 	}
 }
 

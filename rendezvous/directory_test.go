@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -50,8 +51,41 @@ func TestDirectoryForgets(t *testing.T) {
 		d.leave(c, now)
 		require.Empty(t, d.names)
 		require.Empty(t, d.keys)
-		require.Empty(t, d.held)
+		require.Zero(t, d.held.Len())
+		require.Empty(t, d.holds)
 	}
+}
+
+// A source that comes with ever new keys, or ever again with one, does not fill
+// the server's memory with names that are held for it; nor does it cost others
+// theirs.
+func TestHoldsOfASourceAreBounded(t *testing.T) {
+	d, now := newDirectory(time.Minute), time.Unix(0, 0)
+	come := func(key, addr, name string) {
+		s := at(0, addr)
+		s.fingerprint = key
+		_, err := d.join(s, now)
+		require.NoError(t, err)
+		d.mustHave(t, s, name, now)
+		d.leave(s, now)
+	}
+	come("honest", "192.0.2.1", "alice")
+	for i := range 3 * maxHolds {
+		come(fmt.Sprint("key", i), "203.0.113.1", fmt.Sprint("name", i))
+		come("again", "203.0.113.2", "bob")
+	}
+	require.Equal(t, maxHolds+2, len(d.names))
+	require.Equal(t, maxHolds+2, len(d.keys))
+	require.Equal(t, maxHolds+2, d.held.Len())
+	thief := d.at(t, "thief", now)
+	_, err := d.register(thief, "alice", now)
+	require.ErrorIs(t, err, CodeIDTaken, "others' names are held as ever")
+	d.mustHave(t, thief, fmt.Sprint("name", maxHolds), now)
+
+	now = now.Add(time.Minute)
+	d.mustHave(t, thief, "alice", now)
+	d.leave(thief, now)
+	require.Equal(t, 2, d.held.Len())
 }
 
 func TestDirectoryFingerprintReachesNewest(t *testing.T) {
