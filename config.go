@@ -61,8 +61,9 @@ type Config struct {
 	// nothing is kept.
 	CacheDir string
 
-	// Window is how long a dial tries to punch, once both ends were told. 0: 5 s,
-	// which covers the second retransmission of a lost SYN.
+	// Window is how long a dial tries to punch, once both ends were told; then it
+	// takes a relay, if there is one. 0: 5 s, which covers the second
+	// retransmission of a lost SYN.
 	Window time.Duration
 
 	// Budget bounds what guessing at the ports of random NATs may take. Nil:
@@ -93,7 +94,7 @@ type Config struct {
 type Budget = punch.Budget
 
 // NewBudget returns a budget. A dial takes up to 1,024 sockets of it for at
-// most its Window; a smaller budget leaves such dials without a path.
+// most its Window; a smaller budget leaves such dials without a direct path.
 func NewBudget(sockets, synsPerSecond int) *Budget { return punch.NewBudget(sockets, synsPerSecond) }
 
 // processBudget is shared by the nodes of a process that have none of their own.

@@ -10,7 +10,7 @@ import (
 )
 
 // Conn is a connection to a peer: a whole [net.Conn], with half-close, over one
-// kernel TCP connection. Methods may be called from several goroutines.
+// kernel TCP connection, to the peer or to a relay. Methods may be called from several goroutines.
 type Conn struct {
 	tcp     *net.TCPConn
 	rw      stream // tcp itself in Raw mode, records over it in Encrypted mode
@@ -56,7 +56,8 @@ func (c *Conn) CloseWrite() error { return c.rw.CloseWrite() }
 // LocalAddr returns the local *net.TCPAddr.
 func (c *Conn) LocalAddr() net.Addr { return c.tcp.LocalAddr() }
 
-// RemoteAddr returns the peer's *net.TCPAddr: its own, or that of its NAT.
+// RemoteAddr returns the peer's *net.TCPAddr: its own, or that of its NAT; with
+// [Relayed] it is the relay's.
 func (c *Conn) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
 
 // SetDeadline implements [net.Conn].

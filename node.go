@@ -100,7 +100,7 @@ func (n *Node) setUp() error {
 	n.life, n.end = context.WithCancel(context.Background())
 	n.ports = newPorts(n.life, &sock.Net{Open: c.OpenSocket}, c.warm())
 	n.ports.accept, n.ports.bind = n.door.Knock, n.bind
-	if !c.NoPortMapping {
+	if !c.NoPortMapping && c.Relay != RelayOnly {
 		n.forwards = []*forward{newForward(n, false), newForward(n, true)}
 	}
 	n.client = rendezvous.NewClient(rendezvous.ClientConfig{

@@ -28,11 +28,12 @@
 //
 //	 0   1  role: 1 dialer, 2 listener
 //	 1  16  pair: an HMAC over dial id and both keys
-//	17  32  SHA-256 of the holder's key
+//	17  32  the holder's key, as an HMAC: the same key looks the same to the
+//	        relays of one secret, and like nothing to who sees the ticket go by
 //	49   8  expiry, seconds of Unix
 //	57  32  HMAC-SHA256(secret, label, all of the above)
 //
 // A relay pairs the two roles of one pair and nobody else, each once. It needs
 // the secret to check that, and nobody to ask; the key is in the ticket so that
-// it can be counted by.
+// streams can be counted by it.
 package relay

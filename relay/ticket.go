@@ -39,6 +39,7 @@ const Lifetime = 2 * time.Minute
 const (
 	labelTicket = "stunt relay ticket 1\x00"
 	labelPair   = "stunt relay pair 1\x00"
+	labelKey    = "stunt relay key 1\x00"
 	labelSecret = "stunt relay secret 1\x00"
 )
 
@@ -73,23 +74,28 @@ func ParseSecret(phrase []byte) (s Secret, err error) {
 // from now. The same dial between the same keys has the same pair, whichever
 // server signs it.
 func (s *Secret) Tickets(dial [16]byte, caller, callee ed25519.PublicKey, now time.Time) (dialer, listener []byte) {
+	pair := [16]byte(s.mac(labelPair, dial[:], caller, callee)[:16])
+	expiry := now.Add(Lifetime).Unix()
+	return s.sign(ticket{Dialer, pair, [32]byte(s.mac(labelKey, caller)), expiry}),
+		s.sign(ticket{Listener, pair, [32]byte(s.mac(labelKey, callee)), expiry})
+}
+
+// mac returns the HMAC over a label and parts that have one length each.
+func (s *Secret) mac(label string, parts ...[]byte) []byte {
 	m := hmac.New(sha256.New, s[:])
-	m.Write([]byte(labelPair))
-	m.Write(dial[:])
-	m.Write(caller)
-	m.Write(callee)
-	pair := [16]byte(m.Sum(nil))
-	expiry := now.Add(Lifetime)
-	return s.sign(ticket{Dialer, pair, sha256.Sum256(caller), expiry.Unix()}),
-		s.sign(ticket{Listener, pair, sha256.Sum256(callee), expiry.Unix()})
+	m.Write([]byte(label))
+	for _, p := range parts {
+		m.Write(p)
+	}
+	return m.Sum(nil)
 }
 
 // ticket is what one says.
 type ticket struct {
 	role   Role
 	pair   [16]byte
-	key    [32]byte
-	expiry int64 // Unix seconds
+	key    [32]byte // see the package's documentation
+	expiry int64    // Unix seconds
 }
 
 func (s *Secret) sign(t ticket) []byte {
@@ -98,20 +104,12 @@ func (s *Secret) sign(t ticket) []byte {
 	copy(b[offPair:], t.pair[:])
 	copy(b[offKey:], t.key[:])
 	binary.BigEndian.PutUint64(b[offExpiry:], uint64(t.expiry))
-	return s.tag(b)
-}
-
-// tag appends the tag of the ticket b to it.
-func (s *Secret) tag(b []byte) []byte {
-	m := hmac.New(sha256.New, s[:])
-	m.Write([]byte(labelTicket))
-	m.Write(b[:offTag])
-	return m.Sum(b)
+	return append(b, s.mac(labelTicket, b)...)
 }
 
 // open returns what a ticket says if this secret signed it and it is not over.
 func (s *Secret) open(b *[TicketSize]byte, now time.Time) (ticket, Status) {
-	if !hmac.Equal(s.tag(b[:offTag:offTag])[offTag:], b[offTag:]) {
+	if !hmac.Equal(s.mac(labelTicket, b[:offTag]), b[offTag:]) {
 		return ticket{}, BadTicket
 	}
 	t := ticket{
