@@ -235,6 +235,30 @@ func TestRelayAfterTheWindow(t *testing.T) {
 	require.Equal(t, stunt.Relayed, c.Path().Method)
 }
 
+// TestRelayBehindOneNAT: two networks behind one NAT that does not loop packets
+// back have nothing to wait for, once it shows that they are not one.
+func TestRelayBehindOneNAT(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 4*time.Millisecond)
+	w.noIPv6 = true
+	outer, _ := nat.Profile("eim-apdf")
+	outer.Hairpin = nat.NoHairpin
+	inner, _ := nat.Profile("eim-apdf")
+	one := w.lab.NAT("carrier", nil, outer, w.link())
+	at := func(name string) *natlab.Host {
+		return w.lab.Host(name, w.lab.NAT("nat-"+name, one, inner, natlab.Link{NoIPv6: true}), natlab.Link{NoIPv6: true})
+	}
+	a, b := w.node(at("a"), stunt.Config{ID: "a"}), w.node(at("b"), stunt.Config{Window: time.Minute})
+	ln := listen(t, a, 0)
+	w.ready(a, b)
+	l := connect(t, b, ln)
+	defer l.close()
+	p := l.dialer.Path()
+	require.Equal(t, stunt.Relayed, p.Method)
+	require.Contains(t, p.NoDirect, "both ends are behind one NAT")
+	require.Less(t, p.Timing.Chosen, 30*time.Second, "a window of a minute was not waited for")
+}
+
 // TestNoRelay: without one, a dial that nothing crosses says that as well.
 func TestNoRelay(t *testing.T) {
 	t.Parallel()

@@ -9,7 +9,7 @@ import (
 // the default named there; of those whose default is none, there is none then.
 // A source is an IPv4 address or an IPv6 /64, a key that of a node.
 type Limits struct {
-	Pairs            int           // at once: 4096, which is two files each, and up to two pipes while they copy
+	Pairs            int           // at once: 4096, of two files each; while bytes move, up to 64 KiB of memory each
 	Waiting          int           // streams whose other end is not there: 1024
 	WaitingPerSource int           // of these, of one source: 64
 	StreamsPerKey    int           // of one key, waiting or paired: 128

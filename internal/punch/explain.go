@@ -69,3 +69,18 @@ func (m Meeting) hopeless(plan []Attempt) bool {
 	return refusesSYN(m.Mine.Report) && refusesSYN(m.Theirs.Report) ||
 		m.Mine.numbering() != known && m.Theirs.numbering() != known && !foreseen
 }
+
+// unlikely reports whether all that a plan has, but a relay, is that both ends
+// may be in one network, which shows at once: they are behind one NAT that does
+// not loop packets back, as many of carriers are.
+func (m Meeting) unlikely(plan []Attempt) bool {
+	for _, a := range plan {
+		switch {
+		case a.Method == Relay, a.Method == LAN:
+		case a.Method == Hairpin && m.Mine.Report != nil && m.Mine.Report.Hairpin == probe.No:
+		default:
+			return false
+		}
+	}
+	return true
+}

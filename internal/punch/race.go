@@ -154,7 +154,7 @@ func (r *Race) Meet(m Meeting) {
 	switch {
 	case hopeless && relayed:
 		direct = 0
-	case hopeless:
+	case hopeless, relayed && m.unlikely(plan):
 		direct = min(direct, hopelessWindow)
 	}
 	window := direct
