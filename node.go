@@ -55,7 +55,8 @@ type state struct {
 	listeners  map[uint16]*Listener
 	server     netip.AddrPort // that the session is with
 	server6    netip.AddrPort // the same over IPv6, if it has such an address
-	relays     []way          // that the session's server has named
+	relayNames []string       // of the relays that the session's server has named
+	relays     []way          // to those of them that can be reached
 	public     netip.AddrPort // of the session's port, as the server sees it
 	report     *probe.Report  // nil: nothing known yet
 	probed     chan struct{}  // closed when the first probe is over

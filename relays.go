@@ -55,7 +55,7 @@ func (n *Node) meetRelays(names []string, server *serverConn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	known := n.st.relays
-	n.st.relays = nil
+	n.st.relays, n.st.relayNames = nil, names
 	var far []string
 	for _, name := range names {
 		id := punch.RelayIDOf(name)
@@ -124,14 +124,15 @@ func (n *Node) measureRelay(name string, addrs []netip.AddrPort) {
 // maxRelayAddrs bounds the addresses of one relay that are tried.
 const maxRelayAddrs = 4
 
-// setWay records the way to a relay, if its server is still the one we have; one
-// that was known stays unless this is a better word on it. A way without an
-// address is none.
+// setWay records the way to a relay, if the server that we have by now has named
+// it; one that was known stays unless this was measured. A way without an address
+// is none.
 func (n *Node) setWay(w way, measured bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	i := slices.IndexFunc(n.st.relays, func(x way) bool { return x.name == w.name })
 	switch {
+	case !slices.Contains(n.st.relayNames, w.name):
 	case i >= 0 && !measured:
 	case i >= 0 && !w.leg.Addr.IsValid():
 		n.st.relays = slices.Delete(n.st.relays, i, i+1)
