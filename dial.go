@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/gostunt/stunt/internal/punch"
@@ -174,14 +173,14 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 	}
 	p, err := race.Wait(ctx)
 	if err != nil {
-		call.Conclude(rendezvous.Outcome{Text: reason(err), Elapsed: time.Since(d.began)})
+		call.Conclude(n.outcome(race, nil, err, time.Since(d.began)))
 		if ctx.Err() != nil {
 			call.Cancel()
 		}
 		return nil, noPath(err)
 	}
 	d.timing.Chosen = time.Since(d.began)
-	call.Conclude(rendezvous.Outcome{OK: true, Method: string(race.Cheapest(p)), Elapsed: d.timing.Chosen})
+	call.Conclude(n.outcome(race, p, nil, d.timing.Chosen))
 	c, err := n.conn(p, Peer{ID: d.addr.ID, Key: session.Peer()}, race, s, d.began, d.timing)
 	if err == nil {
 		n.onRelay(&c.path, d.theirs)
@@ -328,11 +327,4 @@ func timeoutOf(err error) error {
 		return meaning{os.ErrDeadlineExceeded, err}
 	}
 	return err
-}
-
-func reason(err error) string {
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return "refused"
-	}
-	return err.Error()
 }

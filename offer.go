@@ -107,11 +107,11 @@ func (in *incoming) accept(ctx context.Context) error {
 	p, err := in.race(ctx, race, n.side(s), theirs)
 	if err != nil {
 		race.Stop()
-		o.Conclude(rendezvous.Outcome{Text: reason(err), Elapsed: time.Since(in.began)})
+		o.Conclude(n.outcome(race, nil, err, time.Since(in.began)))
 		return err
 	}
 	in.timing.Chosen = time.Since(in.began)
-	o.Conclude(rendezvous.Outcome{OK: true, Method: string(race.Cheapest(p)), Elapsed: in.timing.Chosen})
+	o.Conclude(n.outcome(race, p, nil, in.timing.Chosen))
 	c, err := n.conn(p, in.peer, race, s, in.began, in.timing)
 	if err != nil {
 		return err

@@ -200,6 +200,22 @@ func TestLookupTellsOfTheLastTime(t *testing.T) {
 	}
 }
 
+// An end that would have nothing but a relay has not tried what there is.
+func TestNothingIsLearntFromRelayOnly(t *testing.T) {
+	h, a, b := pair(t, &Server{})
+	require.NoError(t, b.Update(Info{Kind: "eim"}))
+	require.NoError(t, b.Register(within(t), "bob2"))
+	for range 3 {
+		play(t, a, b, "eim", MethodRelayOnly, LastRelayed)
+		play(t, a, b, "eim", LastRelayed, MethodRelayOnly)
+	}
+	p, err := a.Lookup(within(t), "bob")
+	require.NoError(t, err)
+	require.Empty(t, p.Last)
+	require.Empty(t, h.server.Hints())
+	require.Contains(t, h.server.Outcomes(), OutcomeCount{MethodRelayOnly, true, 3})
+}
+
 // A peer that reports what was not so spoils what is known of itself.
 func TestLiesAboutPairsStayThere(t *testing.T) {
 	h, a, b := pair(t, &Server{})

@@ -18,8 +18,16 @@ func (l *learnt) hint(from, to *session, kinds nats, now time.Time) string {
 	return l.kinds.of(kinds, now)
 }
 
+// MethodRelayOnly is the Method of an Outcome, good or bad, at an end that would
+// have nothing but a relay. It counts as any other, but says nothing of what lies
+// between the two, so nothing is learnt.
+const MethodRelayOnly = "relay-only"
+
 // learn takes in a dial of which both ends have reported.
 func (l *learnt) learn(d *dial, now time.Time) {
+	if d.ends[0].method == MethodRelayOnly || d.ends[1].method == MethodRelayOnly {
+		return
+	}
 	l.kinds.learn(d, now)
 	l.pairs.learn(d, now)
 }
