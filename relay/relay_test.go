@@ -138,8 +138,8 @@ func TestShutdown(t *testing.T) {
 // TestTimes: pairs end by the limits on their time, and only by those set.
 func TestTimes(t *testing.T) {
 	for name, l := range map[string]Limits{
-		"idle": {Idle: 50 * time.Millisecond},
-		"life": {Life: 50 * time.Millisecond},
+		"idle": {Idle: 500 * time.Millisecond},
+		"life": {Life: 500 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

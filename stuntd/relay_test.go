@@ -51,7 +51,7 @@ func stream(t *testing.T, at string, ticket []byte) net.Conn {
 // TestRelay: two that a server has introduced meet at it, for as long as they
 // like, and through a drain until its end.
 func TestRelay(t *testing.T) {
-	s := start(t, Config{Drain: 100 * time.Millisecond})
+	s := start(t, Config{Drain: time.Second})
 	dial := introduce(t, s)
 	require.Equal(t, []string{s.Addrs()[0].String()}, dial.relays)
 	a, b := stream(t, dial.relays[0], dial.dialer), stream(t, dial.relays[0], dial.listener)
@@ -101,7 +101,7 @@ func TestRelayElsewhere(t *testing.T) {
 // TestSlowTicket: a client that does not finish its ticket is dropped in time,
 // and is half-open until then.
 func TestSlowTicket(t *testing.T) {
-	s := start(t, Config{Limits: Limits{Handshake: 200 * time.Millisecond}})
+	s := start(t, Config{Limits: Limits{Handshake: time.Second}})
 	c, err := net.Dial("tcp", s.Addrs()[0].String())
 	require.NoError(t, err)
 	defer c.Close()
