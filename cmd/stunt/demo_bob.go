@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	pb "google.golang.org/grpc/interop/grpc_testing"
+
+	"github.com/gostunt/stunt"
 )
 
 // runBob is a program on a train: an HTTP client and a gRPC client.
@@ -40,7 +42,13 @@ func (p *peer) dial(ctx context.Context, network, address string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	p.tell("has a net.Conn to %s after %s: %v", address, p.trips(time.Since(began)), c.Path())
+	path := c.Path()
+	p.tell("has a net.Conn to %s after %s: %v", address, p.trips(time.Since(began)), path)
+	if path.Method == stunt.Relayed {
+		p.tell("goes through the server, which can read none of it, because %s", path.NoDirect)
+	} else {
+		p.tell("goes to alice and nobody else: the server sees no byte of this connection")
+	}
 	return c, nil
 }
 
