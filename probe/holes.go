@@ -124,9 +124,13 @@ func (p *prober) hole(ctx context.Context, ttl int, lead time.Duration) (h hole,
 	return h, nil
 }
 
-// opens reports whether the server came in by a hole.
+// opens reports whether the server came in by a hole. Over IPv6 the error for
+// an early SYN ends the socket that has just answered the server's, before the
+// token is there: but somebody did answer, which nobody does without a hole.
 func (f *facts) opens() bool {
-	return slices.ContainsFunc(f.holes, func(h hole) bool { return h.knock.reached() })
+	return slices.ContainsFunc(f.holes, func(h hole) bool {
+		return h.knock.reached() || h.early && h.knock.outcome == connected && f.shut()
+	})
 }
 
 // shut reports whether the server does not come in without a hole, from where
