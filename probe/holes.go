@@ -110,6 +110,13 @@ func (p *prober) hole(ctx context.Context, ttl int, lead time.Duration) (h hole,
 		return h, err
 	}
 	h.knock = knock{a.dialled.outcome, a.dialled.after, x.d.saw(a.dialled.token)}
+	if h.knock.reached() && h.answer == Silence {
+		// Of a busy machine the answer may be late. It was there before the
+		// server's SYN, or that one would have met our socket.
+		if answer, err := x.late(Silence); err == nil {
+			h.answer = answer
+		}
+	}
 	if h.knock.blocked() && (h.early || h.answer == Silence) {
 		if h.answer, err = x.late(Silence); err == nil && h.early && h.answer != Silence {
 			err = errTooLate // the socket was gone when the SYN came, or may have been
