@@ -36,7 +36,7 @@ func TestServerKilled(t *testing.T) {
 	server := startStuntd(t, w.host, stuntd, state)
 	first := server.address
 	node := func(name string, c stunt.Config) *stunt.Node {
-		c.Server, c.OpenSocket = first, w.behind(name, "eim-apdf").Do
+		c.Server, c.OpenSocket, c.Relay = first, w.behind(name, "eim-apdf").Do, stunt.RelayNever // which ends with its server
 		n := &stunt.Node{Config: c}
 		t.Cleanup(func() { n.Close() })
 		return n
@@ -120,7 +120,7 @@ func (l *load) echo(c net.Conn) error {
 // dial counts how a dial ends. One that fails says that it was for want of a
 // server, or of a peer who has not come back to it yet.
 func (l *load) dial(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	c, err := l.node.Dial(ctx, "tcp", "a")
 	if err == nil {

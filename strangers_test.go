@@ -25,7 +25,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 	w := newWorld(t, 4*time.Millisecond)
 	w.noIPv6 = true
 	sessions := make(chan netip.AddrPort, 4)
-	a := w.node(w.behind("a", "eim-eif"), stunt.Config{ID: "a", Trace: &stunt.Trace{
+	a := w.node(w.behind("a", "eim-eif"), stunt.Config{ID: "a", Relay: stunt.RelayNever, Trace: &stunt.Trace{
 		Session: func(_, public netip.AddrPort) { sessions <- public },
 	}})
 	b := w.node(w.behind("b", "eim-apdf"), stunt.Config{})
