@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gostunt/stunt/internal/punch"
 	"github.com/gostunt/stunt/internal/sock"
+	"github.com/gostunt/stunt/rendezvous"
 )
 
 // RelayPolicy says whether a node's connections may go over a relay.
@@ -55,14 +57,16 @@ func (n *Node) meetRelays(names []string, server *serverConn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	known := n.st.relays
-	n.st.relays, n.st.relayNames = nil, names
+	n.st.relays, n.st.relayNames = nil, nil
 	var far []string
 	for _, name := range names {
-		id := punch.RelayIDOf(name)
+		name, here := strings.CutPrefix(name, rendezvous.RelayHere)
+		n.st.relayNames = append(n.st.relayNames, name)
 		i := slices.IndexFunc(known, func(w way) bool { return w.name == name })
 		switch {
-		case name == server.name:
-			n.st.relays = append(n.st.relays, way{name, punch.Leg{Relay: id, RTT: server.rtt, Addr: sock.AddrPort(server.RemoteAddr())}})
+		case here:
+			leg := punch.Leg{Relay: punch.RelayIDOf(name), RTT: server.rtt, Addr: sock.AddrPort(server.RemoteAddr())}
+			n.st.relays = append(n.st.relays, way{name, leg})
 			continue
 		case i >= 0:
 			n.st.relays = append(n.st.relays, known[i]) // until it is measured again

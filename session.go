@@ -23,7 +23,6 @@ var errPortTaken = errors.New("another listener of this node has that port")
 type serverConn struct {
 	*net.TCPConn
 	server6 netip.AddrPort // where the same server is over IPv6, if it has such an address
-	name    string         // what we were told to dial for it, host:port
 	rtt     time.Duration  // how long the connect took
 }
 
@@ -40,7 +39,7 @@ func (n *Node) dialServer(ctx context.Context, _, address string) (net.Conn, err
 		c, rtt, err := n.dialFromSession(ctx, server)
 		if err == nil {
 			n.met(server, firstIPv6(addrs))
-			return &serverConn{c, firstIPv6(addrs), address, rtt}, nil
+			return &serverConn{c, firstIPv6(addrs), rtt}, nil
 		}
 		errs = append(errs, err)
 	}

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -45,7 +46,7 @@ func (l Limits) WithDefaults() (Limits, error) {
 		}
 	}
 	if l.Wait < 0 || l.Idle < 0 || l.Life < 0 {
-		return l, fmt.Errorf("a relay time is negative")
+		return l, errors.New("a relay time is negative")
 	}
 	if l.Wait == 0 {
 		l.Wait = 15 * time.Second

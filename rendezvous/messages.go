@@ -74,7 +74,8 @@ type Welcome struct {
 	Keepalive time.Duration  `cbor:"17,keyasint"` // the client pings this often
 	Agent     string         `cbor:"10,keyasint,omitzero"`
 	// Relays are those that the tickets of this server are good for, host:port
-	// each; at most MaxRelays.
+	// each; at most MaxRelays. One with RelayHere in front is this server, and
+	// reached where the session is.
 	Relays []string `cbor:"26,keyasint,omitzero"`
 }
 

@@ -37,7 +37,8 @@ type Server struct {
 	// end. It is called from the session's goroutine and must not block.
 	OnOutcome func(Verdict)
 
-	// Relays are told to every client: host:port each, the first MaxRelays.
+	// Relays are told to every client: host:port each, with RelayHere in front
+	// if it is this server; the first MaxRelays.
 	Relays []string
 	// Tickets, if not nil, makes what the two ends of a dial meet at one of
 	// Relays with. It is called for each dial, and must not block.

@@ -45,6 +45,9 @@ const (
 	MaxRelays = 8   // a client measures the way to each
 )
 
+// RelayHere is in front of the name of a relay that is the server which says so.
+const RelayHere = "@"
+
 const headLen = 4
 
 // errTooLarge is what readMessage returns for a length over MaxMessage. The

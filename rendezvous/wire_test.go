@@ -29,7 +29,7 @@ func vectors() []message {
 	noise, candidates, report, ticket := []byte("noise"), []byte("candidates"), []byte("report"), []byte("ticket")
 	return []message{
 		&hello{Min: 1, Max: 3, Agent: "stunt/0.1"},
-		&Welcome{Version: 1, Observed: netip.MustParseAddrPort("192.0.2.7:40000"), Keepalive: 25 * time.Second, Agent: "stuntd/0.1", Relays: []string{"192.0.2.1:3478"}},
+		&Welcome{Version: 1, Observed: netip.MustParseAddrPort("192.0.2.7:40000"), Keepalive: 25 * time.Second, Agent: "stuntd/0.1", Relays: []string{"@192.0.2.1:3478", "relay.example.com:443"}},
 		&Info{Report: report, Candidates: candidates, Ask: true, Kind: "eim/preserving/apdf/silence"},
 		&register{Ref: 1, ID: "alice"},
 		&registered{Ref: 1, ID: "alice"},

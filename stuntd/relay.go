@@ -76,8 +76,8 @@ func (r *Relay) secret() (relay.Secret, error) {
 	return s, err
 }
 
-// relays returns the relays that nodes are told of. This one is at the address
-// that they have for this server.
+// relays returns the relays that nodes are told of. This one is reached where they
+// reach the server; its name is for other servers to name it by, too.
 func (s *Server) relays(r *Relay) []string {
 	if r.Off {
 		return r.At
@@ -89,7 +89,7 @@ func (s *Server) relays(r *Relay) []string {
 			here = as[0].HostPort()
 		}
 	}
-	return append([]string{here}, r.At...)
+	return append([]string{rendezvous.RelayHere + here}, r.At...)
 }
 
 // wireRelay makes the relay, and the tickets for it and those of others.

@@ -53,8 +53,9 @@ func stream(t *testing.T, at string, ticket []byte) net.Conn {
 func TestRelay(t *testing.T) {
 	s := start(t, Config{Drain: time.Second})
 	dial := introduce(t, s)
-	require.Equal(t, []string{s.Addrs()[0].String()}, dial.relays)
-	a, b := stream(t, dial.relays[0], dial.dialer), stream(t, dial.relays[0], dial.listener)
+	require.Equal(t, []string{rendezvous.RelayHere + s.Addrs()[0].String()}, dial.relays)
+	at := s.Addrs()[0].String()
+	a, b := stream(t, at, dial.dialer), stream(t, at, dial.listener)
 	require.NoError(t, relay.ReadStatus(a))
 	require.NoError(t, relay.ReadStatus(b))
 	require.Zero(t, s.mux.door.inside().halfOpen, "who has shown a ticket is no stranger")
