@@ -258,20 +258,31 @@ func TestNestedNATs(t *testing.T) {
 func TestFarServer(t *testing.T) {
 	t.Parallel()
 	lab := natlab.Start(t, natlab.Config{Seed: 7})
-	server, server6 := startIn(t, lab)
+	server, _ := startIn(t, lab)
 	hosts := map[string]*natlab.Host{}
 	for _, name := range []string{"session-delta1", "apdm-rst", "eim-icmp", "no-syn-in", "linux"} {
 		c, _ := nat.Profile(name)
 		far := natlab.Link{Delay: 145 * time.Millisecond, Jitter: 5 * time.Millisecond, Hops: 9}
 		hosts[name] = lab.Host(name+"-host", lab.NAT(name, nil, c, far), natlab.Link{})
 	}
-	for name, r := range probeAll(t, hosts, Config{Server: server, Server6: server6, Other: otherOf(server)}) {
+	for name, r := range probeAll(t, hosts, Config{Server: server, Other: otherOf(server)}) {
 		require.Equal(t, profiles[name], found(r), "%s: %s", name, r.Encode())
 		require.Equal(t, 11, r.Path.Hops)
-		if name == "linux" {
-			require.NotContains(t, r.Ambiguous, noSYN6, "a SYN came in before the error, that far away")
-		}
 	}
+}
+
+// Over IPv6 a SYN comes in before the error for ours, if the server is not next
+// door; where it is, a busy machine may be too late for that.
+func TestFarServer6(t *testing.T) {
+	t.Parallel()
+	lab := natlab.Start(t, natlab.Config{Seed: 15})
+	_, server6 := startIn(t, lab)
+	c, _ := nat.Profile("linux")
+	h := lab.Host("home", lab.NAT("nat", nil, c, natlab.Link{Delay: 145 * time.Millisecond, Hops: 9}), natlab.Link{})
+	r, err := Run(t.Context(), Config{Net: &sock.Net{Open: h.Do}, Server6: server6})
+	require.NoError(t, err)
+	require.Equal(t, APDF, r.IPv6.Filtering)
+	require.Empty(t, r.Ambiguous)
 }
 
 // How long an idle connection lives is found if it is asked for.
@@ -294,7 +305,7 @@ func TestLifetime(t *testing.T) {
 func TestOneAddress(t *testing.T) {
 	t.Parallel()
 	lab := natlab.Start(t, natlab.Config{Seed: 14})
-	h := lab.Host("stun", nil, natlab.Link{Delay: 5 * time.Millisecond, Hops: 2})
+	h := lab.Host("stun", nil, natlab.Link{Delay: 50 * time.Millisecond, Hops: 2})
 	s := &Server{Net: &sock.Net{Open: h.Do}}
 	ctx, cancel := context.WithCancel(t.Context())
 	var lns []*net.TCPListener
