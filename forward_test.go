@@ -1,6 +1,9 @@
 package stunt_test
 
 import (
+	"context"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -8,6 +11,7 @@ import (
 
 	"github.com/gostunt/stunt"
 	"github.com/gostunt/stunt/natlab"
+	"github.com/gostunt/stunt/natlab/nat"
 	"github.com/gostunt/stunt/probe"
 )
 
@@ -59,4 +63,68 @@ func TestMapped(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMappedInVain: a router behind another NAT maps a port that nobody gets to.
+func TestMappedInVain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 20*time.Millisecond)
+	w.noIPv6 = true
+	outer := w.lab.NAT("outer", nil, nat.Config{Mapping: nat.APDM, Assignment: nat.Random}, w.link())
+	inner := w.lab.KernelNAT("inner", outer, natlab.Plain, natlab.Link{})
+	natlab.Miniupnpd(t, inner)
+	n := w.node(w.lab.Host("a", inner, natlab.Link{}), stunt.Config{ID: "a"})
+	v4, v6 := mappings(t, n)
+	require.False(t, v4.Public.IsValid(), "%v", v4)
+	require.Contains(t, []string{"pcp", "nat-pmp", "upnp"}, v4.Protocol)
+	require.Zero(t, v6, "the server has no IPv6: it is not asked")
+}
+
+// TestMappingEnds: anybody gets in while the node is there, and nobody after
+// Close; a node that shall not ask does not.
+func TestMappingEnds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 20*time.Millisecond)
+	h, router := w.routed("a")
+	natlab.Miniupnpd(t, router)
+	n := w.node(h, stunt.Config{ID: "a"})
+	v4, _ := mappings(t, n)
+	require.True(t, v4.Public.IsValid(), "%v", v4)
+	dial := func(timeout time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		defer cancel()
+		c, err := w.host.Dial(ctx, "tcp", v4.Public.String())
+		if err == nil {
+			c.Close()
+		}
+		return err
+	}
+	require.NoError(t, dial(30*time.Second))
+	require.NoError(t, n.Close())
+	require.Error(t, dial(200*time.Millisecond), "the router has forgotten it")
+
+	shy := w.node(h, stunt.Config{ID: "a", NoPortMapping: true})
+	v4, _ = mappings(t, shy)
+	require.Zero(t, v4)
+}
+
+// TestPinhole opens the IPv6 firewall for a node whose server has IPv6.
+func TestPinhole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 20*time.Millisecond)
+	if !w.host.Addr6().IsValid() {
+		t.Skip("no IPv6 in this kernel")
+	}
+	w.server.Close()
+	at := netip.AddrPortFrom(w.host.Addr6(), 3478).String()
+	w.config.Listen = append(w.config.Listen, at)
+	w.serve()
+	h, router := w.routed("a")
+	natlab.Miniupnpd(t, router)
+	_, pin, _ := strings.Cut(w.server.Address(), "#")
+	n := &stunt.Node{Config: stunt.Config{Server: at + "#" + pin, ID: "a", OpenSocket: h.Do}}
+	defer n.Close()
+	_, v6 := mappings(t, n)
+	require.Equal(t, "pcp", v6.Protocol)
+	require.Equal(t, h.Addr6(), v6.Public.Addr())
 }

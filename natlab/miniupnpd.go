@@ -2,15 +2,20 @@ package natlab
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // Daemon is miniupnpd, which maps ports by UPnP, NAT-PMP and PCP, on a router.
@@ -45,7 +50,7 @@ func Miniupnpd(t testing.TB, k *KernelNAT, lines ...string) *Daemon {
 		d.signs = append(d.signs, "HTTP listening on port")
 	}
 	if !slices.Contains(lines, "enable_natpmp=no") {
-		d.signs = append(d.signs, "Listening for NAT-PMP/PCP traffic")
+		d.signs = append(d.signs, signPCP)
 	}
 	config := append([]string{
 		"ext_ifname=" + outsideTUN,
@@ -88,6 +93,31 @@ func (d *Daemon) start(t testing.TB) {
 	if err := <-ready; err != nil {
 		t.Fatal(err)
 	}
+	if inside := d.router.Inside(); len(inside) > 1 && len(d.signs) > 0 && d.signs[len(d.signs)-1] == signPCP {
+		if err := d.router.Do(func() error { return knock(netip.AddrPortFrom(inside[1], 5351)) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// signPCP is what the program says a moment before it opens its IPv6 socket.
+const signPCP = "Listening for NAT-PMP/PCP traffic"
+
+// knock sends datagrams until no error says that nobody is there.
+func knock(to netip.AddrPort) error {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for range 10_000 {
+		c.Write([]byte{0})
+		c.SetReadDeadline(time.Now().Add(10 * time.Millisecond)) // the error comes at once
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNREFUSED) {
+			return nil
+		}
+	}
+	return fmt.Errorf("miniupnpd does not hear at %v", to)
 }
 
 // watch reads what the program says until it ends, and tells when all that it
