@@ -24,6 +24,7 @@ type forward struct {
 
 	mu    sync.Mutex // guards following
 	now   probe.PortMapping
+	seen  netip.Addr    // where the server saw the session when that was found
 	tried chan struct{} // closed when the first try is over
 	once  bool          // it is closed
 
@@ -73,7 +74,10 @@ func (f *forward) update() {
 	case f.mapping != nil && local == f.local:
 		f.mapping.Refresh(f.node.life) // the router may have restarted
 	case local.IsValid():
-		f.drop()
+		if f.mapping != nil {
+			f.drop()
+			f.set(probe.PortMapping{})
+		}
 		m, err := portmap.Map(f.node.life, portmap.Config{Net: f.node.ports.net, Logger: f.node.log}, local)
 		if err != nil {
 			f.node.log.Debug("no port mapping", "phase", "portmap", "local", local, "err", err)
@@ -98,19 +102,13 @@ func (f *forward) wanted() netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	if f.v6 {
-		server := f.server()
-		if !server.IsValid() {
-			return netip.AddrPort{}
-		}
-		ip := n.ports.net.Source(server.Addr())
+		ip := n.ports.net.Source(f.server().Addr()) // invalid if that has no IPv6
 		if !ip.Is6() || !ip.IsGlobalUnicast() || !port.Has(ip) {
 			return netip.AddrPort{}
 		}
 		return netip.AddrPortFrom(ip, port.Number())
 	}
-	n.mu.Lock()
-	public := n.st.public.Addr()
-	n.mu.Unlock()
+	public := n.public()
 	prefixes, err := n.ports.net.Prefixes()
 	own := slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Addr() == public })
 	if err != nil || own || !public.Is4() || !public.IsGlobalUnicast() {
@@ -192,9 +190,10 @@ func (f *forward) drop() {
 
 // set notes what there is, and tells the server where strangers get in.
 func (f *forward) set(now probe.PortMapping) {
+	seen := f.node.public()
 	f.mu.Lock()
-	news := now.Public != f.now.Public
-	f.now = now
+	news := now.Public != f.now.Public || seen != f.seen
+	f.now, f.seen = now, seen
 	if !f.once {
 		f.once = true
 		close(f.tried)
@@ -211,12 +210,31 @@ func (f *forward) known() probe.PortMapping {
 	return f.now
 }
 
+// usable is where strangers get in; invalid if that was found in another
+// network than the one that we are in now, which has yet to be asked.
+func (f *forward) usable() netip.AddrPort {
+	seen := f.node.public()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if seen != f.seen {
+		return netip.AddrPort{}
+	}
+	return f.now.Public
+}
+
+// public is where the server sees the node.
+func (n *Node) public() netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.st.public.Addr()
+}
+
 // mapped are the candidates that routers map to this node. They do for every
 // dial, whatever port it has, as one door hears all ports.
 func (n *Node) mapped() (cs []punch.Candidate) {
 	for _, f := range n.forwards {
-		if now := f.known(); now.Public.IsValid() {
-			cs = append(cs, punch.Candidate{Kind: punch.Mapped, Addr: now.Public})
+		if public := f.usable(); public.IsValid() {
+			cs = append(cs, punch.Candidate{Kind: punch.Mapped, Addr: public})
 		}
 	}
 	return cs

@@ -128,3 +128,34 @@ func TestPinhole(t *testing.T) {
 	require.Equal(t, "pcp", v6.Protocol)
 	require.Equal(t, h.Addr6(), v6.Public.Addr())
 }
+
+// TestMappedAgain: a router that has lost its mappings gets them again with the
+// next session, here after the server has been away.
+func TestMappedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 20*time.Millisecond)
+	w.noIPv6 = true
+	a, router := w.routed("a")
+	b, _ := w.routed("b")
+	daemon := natlab.Miniupnpd(t, router)
+	alice, bob := w.node(a, stunt.Config{ID: "alice"}), w.node(b, stunt.Config{ID: "bob", NoPortMapping: true})
+	ln := listen(t, alice, 0)
+	v4, _ := mappings(t, alice)
+	require.True(t, v4.Public.IsValid(), "%v", v4)
+
+	daemon.Restart(t)
+	w.server.Close()
+	w.serve()
+	require.Eventually(t, func() bool { // the names and the mapping come back one after the other
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		c, err := bob.Dial(ctx, "tcp", "alice")
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		l := accept(t, ln)
+		defer l.Close()
+		return c.Path().Method == stunt.Direct
+	}, time.Minute, time.Millisecond)
+}

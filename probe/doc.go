@@ -11,6 +11,8 @@
 //   - [Bind] makes a [Binding]: a local port whose public endpoint is known and
 //     whose mapping is kept alive.
 //
+//   - [Visit] has the server connect to a port, to see whether a stranger could.
+//
 //   - [Run] measures, and returns a [Report]: data with JSON, a wire form of at
 //     most 1 KiB for peers, and a text for people.
 //

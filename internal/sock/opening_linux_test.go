@@ -49,3 +49,32 @@ func TestParseRoutes(t *testing.T) {
 	}
 	ours.Gateway() // whatever it is
 }
+
+func TestParseRoutes6(t *testing.T) {
+	const (
+		zero  = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 "
+		local = "fe800000000000000000000000000001"
+		here  = "20010db8000100000000000000000001"
+	)
+	line := func(to, hop, metric, device string) string {
+		return to + hop + " " + metric + " 00000001 00000000 00000003 " + device + "\n"
+	}
+	for in, want := range map[string]string{
+		line(zero, local, "00000400", "eth0"):                                      "fe80::1%eth0",
+		line(zero, here, "00000400", "eth0"):                                       "2001:db8:1::1",
+		line(zero, here, "00000400", "eth0") + line(zero, local, "00000064", "up"): "fe80::1%up", // of the better route
+		line(zero, strings.Repeat("0", 32), "00000400", "tun0"):                    "",           // a device, not a router
+		line(strings.Replace(zero, " 00 ", " 40 ", 1), local, "00000400", "eth0"):  "",           // to one network
+		line(zero, "zz", "00000400", "eth0"):                                       "",
+		"":                                                                         "",
+	} {
+		ip, _ := netip.ParseAddr(want)
+		require.Equal(t, ip, parseRoutes6(strings.NewReader(in)), in)
+	}
+	ours.Gateway6() // whatever it is
+}
+
+func TestSource(t *testing.T) {
+	require.Equal(t, netip.MustParseAddr("127.0.0.1"), ours.Source(netip.MustParseAddr("127.0.0.9")))
+	require.False(t, ours.Source(netip.Addr{}).IsValid())
+}

@@ -33,6 +33,9 @@ func (n *Net) ListenUDP() (c *net.UDPConn, err error) {
 // Source returns the address that the system gives to what it sends to a host,
 // invalid where there is no way to it. Nothing is sent.
 func (n *Net) Source(to netip.Addr) netip.Addr {
+	if !to.IsValid() {
+		return netip.Addr{}
+	}
 	c, err := n.DialUDP(netip.Addr{}, netip.AddrPortFrom(to, 9)) // any port will do
 	if err != nil {
 		return netip.Addr{}
