@@ -7,17 +7,21 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/gostunt/stunt/internal/secure"
 )
 
 // Conn is a connection to a peer: a whole [net.Conn], with half-close, over one
-// kernel TCP connection, to the peer or to a relay. Methods may be called from several goroutines.
+// kernel TCP connection at a time. Methods may be called from several goroutines.
 type Conn struct {
-	tcp     *net.TCPConn
-	rw      stream // tcp itself in Raw mode, records over it in Encrypted mode
-	peer    Peer
+	rw   stream       // raw in Raw mode, records over a TCP connection in Encrypted mode
+	raw  *net.TCPConn // nil in Encrypted mode
+	peer Peer
+
+	mu      sync.Mutex // guards following
 	path    Path
-	onClose func() // runs once
-	once    sync.Once
+	closed  bool
+	onClose []func() // each runs once
 }
 
 // stream is what both modes offer.
@@ -29,8 +33,13 @@ type stream interface {
 // Peer returns the verified other end.
 func (c *Conn) Peer() Peer { return c.peer }
 
-// Path returns how the connection came about.
-func (c *Conn) Path() Path { return c.path }
+// Path returns how the connection came about. It changes when the connection
+// moves from a relay to a direct path, which a [Trace] is told of.
+func (c *Conn) Path() Path {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.path
+}
 
 // Read implements [io.Reader].
 func (c *Conn) Read(b []byte) (int, error) { return c.rw.Read(b) }
@@ -41,24 +50,40 @@ func (c *Conn) Write(b []byte) (int, error) { return c.rw.Write(b) }
 // Close closes the connection and unblocks Read and Write.
 func (c *Conn) Close() error {
 	err := c.rw.Close()
-	c.once.Do(func() {
-		if c.onClose != nil {
-			c.onClose()
-		}
-	})
+	c.mu.Lock()
+	c.closed = true
+	run := c.onClose
+	c.onClose = nil
+	c.mu.Unlock()
+	for _, f := range run {
+		f()
+	}
 	return err
+}
+
+// whenClosed has f called after Close, or now if that was before.
+func (c *Conn) whenClosed(f func()) {
+	c.mu.Lock()
+	closed := c.closed
+	if !closed {
+		c.onClose = append(c.onClose, f)
+	}
+	c.mu.Unlock()
+	if closed {
+		f()
+	}
 }
 
 // CloseWrite tells the peer that no more bytes come; its Read returns io.EOF
 // after the last. Reading goes on.
 func (c *Conn) CloseWrite() error { return c.rw.CloseWrite() }
 
-// LocalAddr returns the local *net.TCPAddr.
-func (c *Conn) LocalAddr() net.Addr { return c.tcp.LocalAddr() }
+// LocalAddr returns the local *net.TCPAddr, of the path that Write uses now.
+func (c *Conn) LocalAddr() net.Addr { return c.rw.LocalAddr() }
 
-// RemoteAddr returns the peer's *net.TCPAddr: its own, or that of its NAT; with
-// [Relayed] it is the relay's.
-func (c *Conn) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
+// RemoteAddr returns the peer's *net.TCPAddr on the path that Write uses now: its
+// own, that of its NAT, or the relay's.
+func (c *Conn) RemoteAddr() net.Addr { return c.rw.RemoteAddr() }
 
 // SetDeadline implements [net.Conn].
 func (c *Conn) SetDeadline(t time.Time) error { return c.rw.SetDeadline(t) }
@@ -69,33 +94,39 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.rw.SetReadDeadline(
 // SetWriteDeadline implements [net.Conn].
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.rw.SetWriteDeadline(t) }
 
-// NetConn returns the TCP connection underneath, to set its options. In
-// Encrypted mode reading from it or writing to it corrupts the stream.
-func (c *Conn) NetConn() *net.TCPConn { return c.tcp }
+// NetConn returns the TCP connection underneath, to set its options: the one that
+// Write uses now, as a move changes it. In Encrypted mode reading from it or
+// writing to it corrupts the stream.
+func (c *Conn) NetConn() *net.TCPConn {
+	if records, ok := c.rw.(*secure.Conn); ok {
+		return records.NetConn().(*net.TCPConn)
+	}
+	return c.raw
+}
 
 // SyscallConn implements [syscall.Conn] in Raw mode. In Encrypted mode there is
 // none: [os.File] and package net write to whatever has one by sendfile and
 // splice, past the encryption. NetConn gives the socket to set options on.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
-	if c.rw != stream(c.tcp) {
+	if c.raw == nil {
 		return nil, errors.ErrUnsupported
 	}
-	return c.tcp.SyscallConn()
+	return c.raw.SyscallConn()
 }
 
 // ReadFrom implements [io.ReaderFrom]. In Raw mode the kernel may copy, by
 // sendfile or splice.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
-	if c.rw == stream(c.tcp) {
-		return c.tcp.ReadFrom(bare(r))
+	if c.raw != nil {
+		return c.raw.ReadFrom(bare(r))
 	}
 	return io.Copy(onlyWriter{c.rw}, r)
 }
 
 // WriteTo implements [io.WriterTo]. In Raw mode the kernel may copy, by splice.
 func (c *Conn) WriteTo(w io.Writer) (int64, error) {
-	if c.rw == stream(c.tcp) {
-		return c.tcp.WriteTo(w)
+	if c.raw != nil {
+		return c.raw.WriteTo(w)
 	}
 	return io.Copy(w, onlyReader{c.rw})
 }
@@ -105,12 +136,12 @@ func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 func bare(r io.Reader) io.Reader {
 	switch r := r.(type) {
 	case *Conn:
-		if r.rw == stream(r.tcp) {
-			return r.tcp
+		if r.raw != nil {
+			return r.raw
 		}
 	case *io.LimitedReader:
-		if c, ok := r.R.(*Conn); ok && c.rw == stream(c.tcp) {
-			r.R = c.tcp // for io.CopyN, which made it; N stays the caller's to read
+		if c, ok := r.R.(*Conn); ok && c.raw != nil {
+			r.R = c.raw // for io.CopyN, which made it; N stays the caller's to read
 		}
 	}
 	return r

@@ -122,7 +122,7 @@ func (d *dial) run(ctx context.Context, fresh bool) (*Conn, error) {
 	rand.Read(params.DialID[:])
 	race, err := punch.NewRace(punch.Config{
 		Door: &n.door, Port: s.port, ID: params.DialID, Dialer: true,
-		Window: n.Config.window(), Budget: n.Config.budget(), Prepaid: prepaid, Log: n.log,
+		Moves: params.Mode == secure.Encrypted, Window: n.Config.window(), Budget: n.Config.budget(), Prepaid: prepaid, Log: n.log,
 		Event: func(e punch.Event) { d.step(stepOf(e)) },
 	})
 	if err != nil {
@@ -132,7 +132,6 @@ func (d *dial) run(ctx context.Context, fresh bool) (*Conn, error) {
 	}
 	c, err := d.meet(ctx, race, s, params)
 	if err == nil {
-		n.keep(race, s, c)
 		return c, nil
 	}
 	race.Stop()
@@ -180,12 +179,19 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 		return nil, noPath(err)
 	}
 	d.timing.Chosen = time.Since(d.began)
-	call.Conclude(n.outcome(race, p, nil, d.timing.Chosen))
 	c, err := n.conn(p, Peer{ID: d.addr.ID, Key: session.Peer()}, race, s, d.began, d.timing)
-	if err == nil {
-		n.onRelay(&c.path, d.theirs)
+	if err != nil {
+		call.Conclude(n.outcome(race, p, err, d.timing.Chosen))
+		return nil, err
 	}
-	return c, err
+	n.onRelay(&c.path, d.theirs)
+	if race.GoesOn(p) {
+		upgrade{n, c, race, s, d.began, d.step, call.Conclude}.start()
+		return c, nil
+	}
+	call.Conclude(n.outcome(race, p, nil, d.timing.Chosen))
+	n.keep(race, s, c)
+	return c, nil
 }
 
 // ring waits for the server's word and the peer's answer, and fires at once on
@@ -292,7 +298,7 @@ func (d *dial) help(err error) string {
 func (n *Node) keep(race *punch.Race, s *slot, c *Conn) {
 	switch {
 	case c != nil && s.peer != "":
-		c.onClose = func() { n.ports.release(s) } // its tuple is in use until then
+		c.whenClosed(func() { n.ports.release(s) }) // its tuple is in use until then
 	case s.session:
 		n.ports.release(s)
 	default:

@@ -80,7 +80,7 @@ func (n *Node) sessionSlot(ctx context.Context) (*slot, error) {
 
 // conn makes the connection that the caller gets of a path that was chosen.
 func (n *Node) conn(p *punch.Path, peer Peer, race *punch.Race, s *slot, began time.Time, t Timing) (*Conn, error) {
-	c := &Conn{tcp: p.Conn, rw: p.Conn, peer: peer}
+	c := &Conn{raw: p.Conn, rw: p.Conn, peer: peer}
 	security := Raw
 	if p.Session.Params().Mode == secure.Encrypted || p.Method == punch.Relay {
 		records, err := p.Session.Conn(p.Conn)
@@ -88,7 +88,7 @@ func (n *Node) conn(p *punch.Path, peer Peer, race *punch.Race, s *slot, began t
 			p.Conn.Close()
 			return nil, err
 		}
-		c.rw, security = records, Encrypted
+		c.rw, c.raw, security = records, nil, Encrypted
 	}
 	t.Connected = p.Connected.Sub(began)
 	c.path = Path{

@@ -35,6 +35,8 @@ type incoming struct {
 	began  time.Time
 	timing Timing
 
+	mode secure.Mode // set by consider
+
 	// Set by handshake.
 	peer    Peer
 	session *secure.Session
@@ -95,7 +97,8 @@ func (in *incoming) accept(ctx context.Context) error {
 		return err
 	}
 	race, err := punch.NewRace(punch.Config{
-		Door: &n.door, Port: s.port, ID: o.DialID, Window: n.Config.window(), Budget: n.Config.budget(), Log: n.log,
+		Door: &n.door, Port: s.port, ID: o.DialID, Moves: in.mode == secure.Encrypted,
+		Window: n.Config.window(), Budget: n.Config.budget(), Log: n.log,
 		Event: func(e punch.Event) { in.step(stepOf(e)) },
 	})
 	if err != nil {
@@ -111,12 +114,18 @@ func (in *incoming) accept(ctx context.Context) error {
 		return err
 	}
 	in.timing.Chosen = time.Since(in.began)
-	o.Conclude(n.outcome(race, p, nil, in.timing.Chosen))
 	c, err := n.conn(p, in.peer, race, s, in.began, in.timing)
 	if err != nil {
+		race.Stop()
+		o.Conclude(n.outcome(race, p, err, in.timing.Chosen))
 		return err
 	}
 	n.onRelay(&c.path, theirs)
+	if race.GoesOn(p) {
+		upgrade{n, c, race, nil, in.began, in.step, o.Conclude}.start()
+	} else {
+		o.Conclude(n.outcome(race, p, nil, in.timing.Chosen))
+	}
 	ln.deliver(c)
 	return nil
 }
@@ -144,11 +153,12 @@ func (in *incoming) consider() (punch.Side, error) {
 	if o.To != in.node.Config.ID && o.To != Fingerprint(in.node.Key()) {
 		return punch.Side{}, refusal{rendezvous.CodeRefused, "that is not this node's name"} // the dialer's signature covers it
 	}
-	mode, _, ok := parseOpening(o.Noise)
+	var ok bool
+	in.mode, _, ok = parseOpening(o.Noise)
 	if !ok {
 		return punch.Side{}, refusal{rendezvous.CodeRefused, "no handshake in the offer"}
 	}
-	if mode == secure.Raw && in.node.Config.Security != Raw {
+	if in.mode == secure.Raw && in.node.Config.Security != Raw {
 		return punch.Side{}, refusal{rendezvous.CodeModeMismatch, "the listener wants encrypted connections"}
 	}
 	theirs, err := side(o.Candidates, o.Report)
@@ -214,8 +224,8 @@ func (in *incoming) race(ctx context.Context, race *punch.Race, mine, theirs pun
 // handshake verifies who asks, asks the hook, and makes the second message.
 func (in *incoming) handshake(ctx context.Context) error {
 	n, o := in.node, in.offer
-	mode, msg1, _ := parseOpening(o.Noise) // consider has looked at it
-	r, err := secure.Respond(n.key, secure.Params{DialID: o.DialID, Peer: o.To, Port: o.Port, Mode: mode}, msg1)
+	_, msg1, _ := parseOpening(o.Noise) // consider has looked at it
+	r, err := secure.Respond(n.key, secure.Params{DialID: o.DialID, Peer: o.To, Port: o.Port, Mode: in.mode}, msg1)
 	if err != nil {
 		return err
 	}

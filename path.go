@@ -57,7 +57,8 @@ type Timing struct {
 	Told      time.Duration // the server's word that both ends were told came, and we fired
 	Keyed     time.Duration // the peer's answer came with the keys
 	Connected time.Duration // the TCP connection of the path stood
-	Chosen    time.Duration // the peer had proved itself, and the dialer had chosen this path
+	Chosen    time.Duration // the peer had proved itself, and the dialer had chosen the path
+	Moved     time.Duration // the connection went on over a direct path; what is above is about the relay that it began on
 }
 
 // Attempt is one address that was tried from the punching port; with Relayed,

@@ -211,17 +211,18 @@ func TestRelayPolicies(t *testing.T) {
 	}
 }
 
-// TestRelayAfterTheWindow: where a direct path may come, it has its time; a
-// dial whose own time is shorter takes the relay before that ends.
+// TestRelayAfterTheWindow: where a direct path may come, and the connection can't
+// move to it later, it has its time; a dial whose own time is shorter takes the
+// relay before that ends.
 func TestRelayAfterTheWindow(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 4*time.Millisecond)
 	w.noIPv6 = true
 	none := stunt.NewBudget(1, 1) // the guess that is planned cannot be made
-	a := w.node(w.behind("a", "apdm-random"), stunt.Config{ID: "a", Budget: none})
+	a := w.node(w.behind("a", "apdm-random"), stunt.Config{ID: "a", Budget: none, Security: stunt.Raw})
 	ln := listen(t, a, 0)
-	patient := w.node(w.behind("b", "eim-apdf"), stunt.Config{Budget: none, Window: 1500 * time.Millisecond})
-	hasty := w.node(w.behind("c", "eim-apdf"), stunt.Config{Budget: none, Window: time.Minute})
+	patient := w.node(w.behind("b", "eim-apdf"), stunt.Config{Budget: none, Window: 1500 * time.Millisecond, Security: stunt.Raw})
+	hasty := w.node(w.behind("c", "eim-apdf"), stunt.Config{Budget: none, Window: time.Minute, Security: stunt.Raw})
 	w.ready(a, patient, hasty)
 
 	l := connect(t, patient, ln)

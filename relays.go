@@ -17,8 +17,10 @@ import (
 type RelayPolicy uint8
 
 const (
-	// RelayAuto, the default, takes a relay where no direct path is found: after
-	// Config.Window, or at once where the two NATs leave nothing to hope for.
+	// RelayAuto, the default, takes a relay where no direct path stands in the
+	// first 600 ms, or at once where the two NATs leave nothing to hope for. In
+	// Encrypted mode the connection moves to the direct path if one is found
+	// within Config.Window; in Raw mode it can't, so Dial waits for that time first.
 	RelayAuto RelayPolicy = iota
 	// RelayNever takes none: such dials end with ErrNoPath.
 	RelayNever

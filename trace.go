@@ -44,6 +44,7 @@ const (
 	PhaseConnected Phase = "connected" // a connect completed
 	PhaseVerified  Phase = "verified"  // the other end proved to be the peer
 	PhaseSelected  Phase = "selected"  // the dialer chose this path
+	PhaseMoved     Phase = "moved"     // after all others, if the chosen path was a relay: the connection goes on over this one
 	PhaseFailed    Phase = "failed"    // an attempt ended or will try again; without Remote: the dial
 )
 

@@ -32,6 +32,11 @@ func runBob(ctx context.Context, e *env, args []string) error {
 			return err
 		}
 	}
+	if p.relayed.Load() {
+		p.tell("has had bytes carried by the server, which could read none of them, where no direct path was there yet")
+	} else {
+		p.tell("has had no byte carried by the server")
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/gostunt/stunt"
@@ -25,6 +26,8 @@ type peer struct {
 	rtt    time.Duration
 	mib    int
 	config stunt.Config
+
+	relayed atomic.Bool // a connection began over the relay
 }
 
 func newPeer(e *env, name string, args []string) (*peer, error) {
@@ -107,6 +110,11 @@ func (p *peer) step(s stunt.Step) {
 		p.tell("%s%s has proved who it is at %v", at, s.Peer, s.Remote)
 	case stunt.PhaseSelected:
 		p.tell("%sthe path is chosen", at)
+		if s.Method == stunt.Relayed {
+			p.relayed.Store(true)
+		}
+	case stunt.PhaseMoved:
+		p.tell("%sthe connection goes on directly: %s to %v", at, s.Method, s.Remote)
 	case stunt.PhaseFailed:
 		if s.Remote.IsValid() {
 			p.tell("%s%v: %v", at, s.Remote, s.Err)

@@ -40,13 +40,17 @@ func runDial(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	tell := nf.verbose || *local != ""
+	if tell {
+		c.Trace = tellMoves(e)
+	}
 	n := &stunt.Node{Config: c}
 	defer n.Close()
 	dial := func() (*stunt.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, *timeout)
 		defer cancel()
 		conn, err := n.Dial(ctx, "tcp", addr.String())
-		if err == nil && (nf.verbose || *local != "") {
+		if err == nil && tell {
 			fmt.Fprintf(e.err, "%v: connected, %v\n", conn.Peer(), conn.Path())
 		}
 		return conn, err

@@ -48,7 +48,7 @@ func runListen(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	c.ID = addr.ID
+	c.ID, c.Trace = addr.ID, tellMoves(e)
 	if len(allow) > 0 {
 		c.Allow = allowOnly(allow)
 	}
@@ -74,6 +74,15 @@ func runListen(ctx context.Context, e *env, args []string) error {
 		}
 		all.Go(func() { pass(ctx, e, conn.(*stunt.Conn), *to) }) // ends with its connection, or ctx
 	}
+}
+
+// tellMoves says when a connection that began over a relay has become direct.
+func tellMoves(e *env) *stunt.Trace {
+	return &stunt.Trace{Step: func(s stunt.Step) {
+		if s.Phase == stunt.PhaseMoved {
+			fmt.Fprintf(e.err, "%s: goes on directly, %s to %v\n", s.Peer, s.Method, s.Remote)
+		}
+	}}
 }
 
 // allowOnly admits peers by fingerprint, or by the name that the server

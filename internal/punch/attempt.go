@@ -125,19 +125,21 @@ func (r *Race) attempt(t *Try) {
 // other end may send the same number, and each once more after a second.
 const guessHold = 2 * time.Second
 
-// pay takes the sockets of a guess. A listener waits for them; a dialer, who
-// can begin again when they are there, gives the race up.
+// pay takes the sockets of a guess. A listener waits for them, and a dialer that
+// can begin over a relay meanwhile; another one, who can begin again when they
+// are there, gives the race up.
 func (r *Race) pay(ctx context.Context, n int) error {
 	r.mu.Lock()
 	prepaid := r.prepaid >= n
 	if prepaid {
 		r.prepaid -= n
 	}
+	patient := !r.cfg.Dialer || r.cfg.Moves && r.relayed
 	r.mu.Unlock()
 	switch {
 	case prepaid:
 		return nil
-	case !r.cfg.Dialer:
+	case patient:
 		return r.cfg.Budget.Take(ctx, n)
 	}
 	err := r.cfg.Budget.try(n)

@@ -127,19 +127,28 @@ func (r *Race) exchange(ctx context.Context, p *Path, h *secure.Header) error {
 	if _, err := io.ReadFull(p.Conn, sel[:]); err != nil {
 		return hungUp(err)
 	}
+	if r.cfg.Moves && p.Method != Relay && p.Session.CheckMove(sel[:], p.mine, p.theirs) == nil {
+		p.move = true
+		return nil
+	}
 	return p.Session.CheckSelect(sel[:], p.mine, p.theirs)
 }
 
-// offer hands a proved path to Wait, or keeps it until the race is over.
+// offer hands a proved path to Wait or Upgrade, or keeps it until the race is
+// over.
 func (r *Race) offer(p *Path) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped {
 		return net.ErrClosed
 	}
+	to := r.verified
+	if p.move {
+		to = r.moves
+	}
 	select {
-	case r.verified <- p:
-	default: // cannot be: capacity covers every path
+	case to <- p:
+	default: // cannot be, but for a peer that moves twice: capacity covers every path
 		return ErrNoPath
 	}
 	return nil

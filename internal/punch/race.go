@@ -48,6 +48,10 @@ type Config struct {
 	Port   *Port
 	ID     [16]byte // the dial's, from the dialer
 	Dialer bool     // the dialer chooses the path
+	// Moves says that the connection can go on over another path: then the
+	// dialer takes a relay as soon as it is there, and the race goes on for
+	// Upgrade. Both ends have it alike.
+	Moves  bool
 	Window time.Duration
 	Budget *Budget // of guessing; nil: none is done
 	// Prepaid is how many sockets of Budget the caller has taken for this race,
@@ -62,15 +66,18 @@ type Race struct {
 	cfg    Config
 	ctx    context.Context // of every attempt: ends with the race, not with the caller's dial
 	cancel context.CancelFunc
-	hunt   context.Context // of attempts at many addresses: ends when a path is chosen
+	hunt   context.Context // of attempts at many addresses: ends when a path is chosen for good
 	caught context.CancelFunc
+	detour context.Context // of attempts at relays: ends when any path is chosen
+	taken  context.CancelFunc
 	wg     sync.WaitGroup // attempts and arrivals
 	done   chan struct{}  // closed when all of these are gone
 
-	chosen   atomic.Bool     // a path has won: what fails from then on is no news
+	chosen   atomic.Bool     // a path has won for good: what fails from then on is no news
 	keyed    chan struct{}   // closed by Keys
 	session  *secure.Session // before keyed is closed nobody reads it
 	verified chan *Path      // capacity: every path that can be
+	moves    chan *Path      // listener: that the dialer wants to move to; capacity 1
 
 	mu      sync.Mutex // guards following
 	stopped bool
@@ -79,6 +86,8 @@ type Race struct {
 	tries   []*Try
 	arrive  int
 	relayAt time.Time // from when on a relay may be chosen
+	relayed bool      // one is in the plan
+	final   bool      // nothing but a relay is to be expected
 	expiry  *time.Timer
 	expired chan struct{} // closed at the end of the window
 }
@@ -93,6 +102,7 @@ type Path struct {
 	Connected time.Time // when TCP stood
 
 	mine, theirs secure.Nonce
+	move         bool // the dialer wants the connection to go on here
 }
 
 // Try is what became of an attempt.
@@ -116,11 +126,13 @@ func NewRace(cfg Config) (*Race, error) {
 		done:     make(chan struct{}),
 		keyed:    make(chan struct{}),
 		verified: make(chan *Path, MaxCandidates+maxRelays+maxArrived),
+		moves:    make(chan *Path, 1),
 		expired:  make(chan struct{}),
 		prepaid:  cfg.Prepaid,
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.hunt, r.caught = context.WithCancel(r.ctx)
+	r.detour, r.taken = context.WithCancel(r.hunt)
 	if !cfg.Door.add(r) {
 		r.cancel()
 		return nil, net.ErrClosed
@@ -157,6 +169,9 @@ func (r *Race) Meet(m Meeting) {
 	case hopeless, relayed && m.unlikely(plan):
 		direct = min(direct, hopelessWindow)
 	}
+	r.mu.Lock()
+	r.relayed, r.final = relayed, hopeless
+	r.mu.Unlock()
 	window := direct
 	if relayed { // it gets a window of its own, from its start
 		window = r.cfg.Window + plan[len(plan)-1].Start
@@ -218,12 +233,9 @@ func (r *Race) Keys(s *secure.Session) {
 
 // Wait returns the path that the dialer chose, or ErrNoPath at the end of the
 // window, or ctx's error. The dialer keeps a relay in hand until direct paths
-// have had their time. After a path is returned the race ends by itself, when
-// its losers have lingered.
-//
-// A connection that can move from a relay to a direct path would take the relay
-// at once: then relayFrom is always now, a relay that is chosen ends neither the
-// hunt nor the race, and Wait is called again for the direct path.
+// have had their time, unless the connection can move to one later. After a path
+// is returned the race ends by itself, when its losers have lingered, or if
+// GoesOn says so, with Upgrade.
 func (r *Race) Wait(ctx context.Context) (*Path, error) {
 	var inHand *Path
 	defer func() {
@@ -250,7 +262,9 @@ func (r *Race) Wait(ctx context.Context) (*Path, error) {
 		if p == nil || r.choose(p) != nil {
 			continue // it died between its proof and our choice
 		}
-		time.AfterFunc(linger, r.Stop)
+		if !r.GoesOn(p) {
+			time.AfterFunc(linger, r.Stop)
+		}
 		return p, nil
 	}
 }
@@ -275,8 +289,11 @@ func (r *Race) choose(p *Path) error {
 			return err
 		}
 	}
-	r.chosen.Store(true)
-	r.caught()
+	r.taken()
+	if !r.GoesOn(p) {
+		r.chosen.Store(true)
+		r.caught()
+	}
 	r.event(Selected, p.Remote, p.Method, nil)
 	return p.Conn.SetDeadline(time.Time{})
 }
@@ -296,6 +313,9 @@ func (r *Race) Stop() {
 	}
 	for len(r.verified) > 0 { // under mu nobody adds another
 		(<-r.verified).Conn.Close()
+	}
+	for len(r.moves) > 0 {
+		(<-r.moves).Conn.Close()
 	}
 	r.wg.Done()
 }

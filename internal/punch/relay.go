@@ -24,13 +24,13 @@ func (r *Race) viaRelay(t *Try) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-r.hunt.Done():
+	case <-r.detour.Done():
 		return
 	}
 	r.event(Fired, t.To, Relay, nil)
 	for n := 1; ; n++ {
 		stood, err := r.meetAtRelay(t)
-		if r.hunt.Err() != nil {
+		if r.detour.Err() != nil {
 			return // whatever it was, it was our own end
 		}
 		r.note(t, func() { t.Err = err })
@@ -56,7 +56,7 @@ func (r *Race) meetAtRelay(t *Try) (stood bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	c, err := pending.Wait(r.hunt)
+	c, err := pending.Wait(r.detour)
 	if err != nil {
 		return false, err
 	}
@@ -74,14 +74,18 @@ func (r *Race) meetAtRelay(t *Try) (stood bool, err error) {
 // is of no use beside the path that was; the others linger.
 func (r *Race) life(p *Path) context.Context {
 	if p.Method == Relay {
-		return r.hunt
+		return r.detour
 	}
 	return r.ctx
 }
 
 // relayFrom returns when a relay may be chosen: at once where nothing direct is
-// to be expected, else when direct paths have had their time.
+// to be expected, or can be taken later, else when direct paths have had their
+// time.
 func (r *Race) relayFrom(ctx context.Context) time.Time {
+	if r.cfg.Moves {
+		return time.Time{}
+	}
 	r.mu.Lock()
 	at := r.relayAt
 	r.mu.Unlock()

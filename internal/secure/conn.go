@@ -215,6 +215,9 @@ func (c *Conn) opError(op string, err error) error {
 	return &net.OpError{Op: op, Net: leg.LocalAddr().Network(), Source: leg.LocalAddr(), Addr: leg.RemoteAddr(), Err: err}
 }
 
+// NetConn returns the connection that Write uses. What is done to it, other than setting options, breaks the stream.
+func (c *Conn) NetConn() net.Conn { return c.legs.current() }
+
 // LocalAddr returns the address of the connection that Write uses.
 func (c *Conn) LocalAddr() net.Addr { return c.legs.current().LocalAddr() }
 

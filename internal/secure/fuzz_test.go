@@ -100,11 +100,20 @@ func FuzzReadHeader(f *testing.F) {
 func FuzzSelect(f *testing.F) {
 	ds, ls := testSessions(f, testParams)
 	good := ds.Select(Nonce{1}, Nonce{2})
+	move, moved := ds.Move(Nonce{1}, Nonce{2}), ls.Moved(Nonce{2}, Nonce{1})
 	f.Add(good)
 	f.Add(good[1:])
+	f.Add(move)
+	f.Add(moved)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if ls.CheckSelect(b, Nonce{2}, Nonce{1}) == nil && !bytes.Equal(b, good) {
 			t.Fatalf("forged select: %x", b)
+		}
+		if ls.CheckMove(b, Nonce{2}, Nonce{1}) == nil && !bytes.Equal(b, move) {
+			t.Fatalf("forged move: %x", b)
+		}
+		if ds.CheckMoved(b, Nonce{1}, Nonce{2}) == nil && !bytes.Equal(b, moved) {
+			t.Fatalf("forged moved: %x", b)
 		}
 	})
 }

@@ -68,6 +68,8 @@ func TestGolden(t *testing.T) {
 		{"dialer's preface", ds.Preface(nb)},
 		{"listener's preface", ls.Preface(na)},
 		{"select", ds.Select(nb, na)},
+		{"move", ds.Move(nb, na)},
+		{"moved", ls.Moved(na, nb)},
 		{"records", stream(t, ds, "hello", "world")},
 		{"records back", stream(t, ls, "hello", "world")},
 	} {

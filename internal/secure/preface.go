@@ -21,7 +21,13 @@ import (
 //	0   1  type, 1
 //	1  32  HMAC-SHA256(proof key, label dialer's-nonce listener's-nonce)
 //
-// What follows the select is the application's. All sizes are fixed, so that a reader takes no byte that is not its own.
+// What follows the select is the application's. A dialer that has selected one connection and wants to go on over another
+// one says move there instead, once, and the listener answers with moved when it goes over, too (see [Conn.Move]):
+//
+//	0   1  type: 2 move, 3 moved
+//	1  32  HMAC-SHA256(proof key, label dialer's-nonce listener's-nonce)
+//
+// All sizes are fixed, so that a reader takes no byte that is not its own.
 const (
 	magic      = "stnt"
 	version    = 1
@@ -32,8 +38,10 @@ const (
 	headerSize = 70
 
 	typeSelect = 1
+	typeMove   = 2
+	typeMoved  = 3
 
-	// SelectSize is the length of a select in bytes.
+	// SelectSize is the length in bytes of a select, a move and a moved.
 	SelectSize = 1 + 32
 )
 

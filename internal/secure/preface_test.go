@@ -122,6 +122,18 @@ func TestSelect(t *testing.T) {
 		require.ErrorIs(t, ls.CheckSelect(bad, nl, nd), errSelect)
 	}
 	require.ErrorIs(t, ds.CheckSelect(sel, nd, nl), errSelect, "an end must not take its own select for the other's")
+
+	move, moved := ds.Move(nd, nl), ls.Moved(nl, nd)
+	require.NoError(t, ls.CheckMove(move, nl, nd))
+	require.NoError(t, ds.CheckMoved(moved, nd, nl))
+	for _, bad := range append(damaged(move), sel, moved) {
+		require.ErrorIs(t, ls.CheckMove(bad, nl, nd), errSelect)
+	}
+	for _, bad := range append(damaged(moved), sel, move) {
+		require.ErrorIs(t, ds.CheckMoved(bad, nd, nl), errSelect)
+	}
+	require.ErrorIs(t, ls.CheckSelect(move, nl, nd), errSelect, "one is not taken for the other")
+	require.ErrorIs(t, ls.CheckMove(move, Nonce{3}, nd), errSelect, "a word is bound to its connection")
 }
 
 // TestReplay plays what the dialer said on one connection to the listener on another.

@@ -60,6 +60,8 @@ const (
 	labelMessage3 = "stunt/1 message 3\x00"
 	labelPreface  = "stunt/1 preface\x00"
 	labelSelect   = "stunt/1 select\x00"
+	labelMove     = "stunt/1 move\x00"
+	labelMoved    = "stunt/1 moved\x00"
 )
 
 var errParams = errors.New("secure: peer longer than 255 bytes or unknown mode")

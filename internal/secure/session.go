@@ -33,7 +33,7 @@ type keys struct{ out, in [keySize]byte }
 
 var (
 	errHeader = errors.New("secure: preface is not from this dial's peer")
-	errSelect = errors.New("secure: select is not for this connection")
+	errSelect = errors.New("secure: select or move is not for this connection")
 	errNoKeys = errors.New("secure: session not proved yet, or its keys already in use")
 )
 
@@ -112,14 +112,46 @@ func (s *Session) checkMessage3(m *[message3Size]byte) error {
 // Select returns the dialer's word (of [SelectSize]) that the connection with these two nonces is the one to use. It is
 // said on one connection of a dial, after the listener's header was checked there; data may follow at once.
 func (s *Session) Select(mine, theirs Nonce) []byte {
+	return s.word(typeSelect, labelSelect, mine, theirs)
+}
+
+// word is what an end says of the connection with the two nonces, the dialer's first.
+func (s *Session) word(kind byte, label string, dialer, listener Nonce) []byte {
 	b := make([]byte, 1, SelectSize)
-	b[0] = typeSelect
-	return s.mac(labelSelect, mine[:], theirs[:]).Sum(b)
+	b[0] = kind
+	return s.mac(label, dialer[:], listener[:]).Sum(b)
 }
 
 // CheckSelect reports on the listener's side whether msg selects the connection with these two nonces.
 func (s *Session) CheckSelect(msg []byte, mine, theirs Nonce) error {
 	if !hmac.Equal(msg, s.Select(theirs, mine)) {
+		return errSelect
+	}
+	return nil
+}
+
+// Move returns the dialer's word (of [SelectSize]) that the selected connection is to go on over the one with these nonces.
+// It is said on one connection of a dial at most, so that both ends mean the same one; what follows there is records.
+func (s *Session) Move(mine, theirs Nonce) []byte {
+	return s.word(typeMove, labelMove, mine, theirs)
+}
+
+// CheckMove is CheckSelect for a move.
+func (s *Session) CheckMove(msg []byte, mine, theirs Nonce) error {
+	if !hmac.Equal(msg, s.Move(theirs, mine)) {
+		return errSelect
+	}
+	return nil
+}
+
+// Moved returns the listener's answer to a move: it goes over as well, whatever becomes of this answer.
+func (s *Session) Moved(mine, theirs Nonce) []byte {
+	return s.word(typeMoved, labelMoved, theirs, mine)
+}
+
+// CheckMoved reports on the dialer's side whether msg answers the move on the connection with these two nonces.
+func (s *Session) CheckMoved(msg []byte, mine, theirs Nonce) error {
+	if !hmac.Equal(msg, s.Moved(theirs, mine)) {
 		return errSelect
 	}
 	return nil
