@@ -43,7 +43,7 @@ var rooms = map[string][]string{
 
 	// What puts them together.
 	"internal/punch": {"internal/sock", "internal/secure", "probe", "predict", "relay", "golang.org/x/sync", "golang.org/x/time"},
-	".":              {"internal/sock", "internal/secure", "internal/punch", "portmap", "probe", "rendezvous", "golang.org/x/sync"},
+	".":              {"internal/sock", "internal/netwatch", "internal/secure", "internal/punch", "portmap", "probe", "rendezvous", "golang.org/x/sync"},
 
 	// The server, which never sees the root: it does not dial anybody's peers.
 	"stuntd":     {"internal/sock", "probe", "rendezvous", "relay", "golang.org/x/sys", "golang.org/x/time"},

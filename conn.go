@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gostunt/stunt/internal/secure"
+	"github.com/gostunt/stunt/internal/sock"
 )
 
 // Conn is a connection to a peer: a whole [net.Conn], with half-close, over one
@@ -22,6 +23,7 @@ type Conn struct {
 	path    Path
 	closed  bool
 	onClose []func() // each runs once
+	lost    error    // why it was given up; nil: it was not
 }
 
 // stream is what both modes offer.
@@ -42,21 +44,30 @@ func (c *Conn) Path() Path {
 }
 
 // Read implements [io.Reader].
-func (c *Conn) Read(b []byte) (int, error) { return c.rw.Read(b) }
+func (c *Conn) Read(b []byte) (int, error) {
+	n, err := c.rw.Read(b)
+	return n, c.told("read", err)
+}
 
 // Write implements [io.Writer].
-func (c *Conn) Write(b []byte) (int, error) { return c.rw.Write(b) }
+func (c *Conn) Write(b []byte) (int, error) {
+	n, err := c.rw.Write(b)
+	return n, c.told("write", err)
+}
 
 // Close closes the connection and unblocks Read and Write.
 func (c *Conn) Close() error {
 	err := c.rw.Close()
 	c.mu.Lock()
 	c.closed = true
-	run := c.onClose
+	run, lost := c.onClose, c.lost
 	c.onClose = nil
 	c.mu.Unlock()
 	for _, f := range run {
 		f()
+	}
+	if lost != nil {
+		return nil // it was closed before, and not by the caller
 	}
 	return err
 }
@@ -76,7 +87,34 @@ func (c *Conn) whenClosed(f func()) {
 
 // CloseWrite tells the peer that no more bytes come; its Read returns io.EOF
 // after the last. Reading goes on.
-func (c *Conn) CloseWrite() error { return c.rw.CloseWrite() }
+func (c *Conn) CloseWrite() error { return c.told("close", c.rw.CloseWrite()) }
+
+// lose breaks the connection off: whoever uses it, or does later, is told why.
+func (c *Conn) lose(why error) {
+	c.mu.Lock()
+	first := c.lost == nil && !c.closed
+	if first {
+		c.lost = why
+	}
+	c.mu.Unlock()
+	if first {
+		sock.Abort(c.NetConn())
+	}
+}
+
+// told returns what the caller of op is told of an error.
+func (c *Conn) told(op string, err error) error {
+	if err == nil || err == io.EOF { // the end that the peer has sent is one
+		return err
+	}
+	c.mu.Lock()
+	why := c.lost
+	c.mu.Unlock()
+	if why == nil {
+		return err
+	}
+	return opError(op, why, c.LocalAddr(), c.RemoteAddr())
+}
 
 // LocalAddr returns the local *net.TCPAddr, of the path that Write uses now.
 func (c *Conn) LocalAddr() net.Addr { return c.rw.LocalAddr() }
@@ -118,17 +156,21 @@ func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 // sendfile or splice.
 func (c *Conn) ReadFrom(r io.Reader) (int64, error) {
 	if c.raw != nil {
-		return c.raw.ReadFrom(bare(r))
+		n, err := c.raw.ReadFrom(bare(r))
+		return n, c.told("write", err)
 	}
-	return io.Copy(onlyWriter{c.rw}, r)
+	n, err := io.Copy(onlyWriter{c.rw}, r)
+	return n, c.told("write", err)
 }
 
 // WriteTo implements [io.WriterTo]. In Raw mode the kernel may copy, by splice.
 func (c *Conn) WriteTo(w io.Writer) (int64, error) {
 	if c.raw != nil {
-		return c.raw.WriteTo(w)
+		n, err := c.raw.WriteTo(w)
+		return n, c.told("read", err)
 	}
-	return io.Copy(w, onlyReader{c.rw})
+	n, err := io.Copy(w, onlyReader{c.rw})
+	return n, c.told("read", err)
 }
 
 // bare takes a Raw conn, limited or not, for the TCP connection that it is:

@@ -49,6 +49,14 @@ func (n *Node) Dial(ctx context.Context, network, address string) (*Conn, error)
 		// another of its names, or had one in the last minute.
 		c, err = d.run(ctx, true)
 	}
+	if errors.Is(err, ErrNoServer) && !d.heard() {
+		// The session was dead, which the dial has found out: another stands soon.
+		if up := n.Up(ctx); up != nil {
+			err = &DialError{Err: timeoutOf(up)}
+		} else {
+			c, err = d.run(ctx, true)
+		}
+	}
 	var busy *punch.BusyError
 	for errors.As(err, &busy) {
 		// Other dials of this process are guessing: wait for our turn, and begin
@@ -81,6 +89,9 @@ type dial struct {
 	prepaid  int               // sockets of the budget that the next race gets
 	collided bool              // the first try found its pair of ports taken
 }
+
+// heard reports whether the server, or the peer, had anything to say.
+func (d *dial) heard() bool { return d.told != nil || d.timing.Keyed > 0 }
 
 func (d *dial) step(s Step) {
 	s.Peer, s.Dialer, s.At = d.addr.String(), true, time.Since(d.began)

@@ -34,6 +34,10 @@ var (
 	ErrWrongPeer = errors.New("the peer holds another key than the one asked for")
 )
 
+// ErrAddressGone is why a connection broke off that left from an address that
+// this host has not any more, since it is in another network or in none.
+var ErrAddressGone = errors.New("the local address of the connection is gone")
+
 // DialError is why a dial failed. It is found with errors.As inside the
 // *net.OpError that dials return.
 type DialError struct {

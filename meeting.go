@@ -81,6 +81,7 @@ func (n *Node) sessionSlot(ctx context.Context) (*slot, error) {
 // conn makes the connection that the caller gets of a path that was chosen.
 func (n *Node) conn(p *punch.Path, peer Peer, race *punch.Race, s *slot, began time.Time, t Timing) (*Conn, error) {
 	c := &Conn{raw: p.Conn, rw: p.Conn, peer: peer}
+	keepAlive(p.Conn)
 	security := Raw
 	if p.Session.Params().Mode == secure.Encrypted || p.Method == punch.Relay {
 		records, err := p.Session.Conn(p.Conn)
@@ -101,8 +102,14 @@ func (n *Node) conn(p *punch.Path, peer Peer, race *punch.Race, s *slot, began t
 		Attempts: attempts(race.Tries(), began),
 		Timing:   t,
 	}
+	n.host.add(c)
 	return c, nil
 }
+
+// keepAlive has the kernel look after a connection as package net has it by
+// default: one that is idle keeps its place in the NATs, and one whose peer is
+// gone ends, after two and a half minutes.
+func keepAlive(c *net.TCPConn) { c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true}) }
 
 // attempts puts what a race tried in the order of its firing.
 func attempts(tries []punch.Try, began time.Time) []Attempt {

@@ -28,8 +28,10 @@ const maxOffers = 256
 type Node struct {
 	Config Config
 
-	starting sync.Once
-	startErr error // why nothing runs; set by start
+	starting struct {
+		sync.Once
+		err error // why nothing runs
+	}
 
 	// Set by start, not changed after.
 	life   context.Context // of everything that runs; ends with Close
@@ -41,6 +43,7 @@ type Node struct {
 	door   punch.Door
 	offers *semaphore.Weighted
 	wg     sync.WaitGroup
+	host   host
 
 	forwards []*forward // for IPv4 and IPv6; none if Config says so
 
@@ -57,19 +60,26 @@ type state struct {
 	server6    netip.AddrPort // the same over IPv6, if it has such an address
 	relayNames []string       // of the relays that the session's server has named
 	relays     []way          // to those of them that can be reached
-	public     netip.AddrPort // of the session's port, as the server sees it
-	report     *probe.Report  // nil: nothing known yet
-	probed     chan struct{}  // closed when the first probe is over
-	probedOnce bool           // it is closed
+	local      netip.Addr     // of this host, that the session leaves from, or the last one did
+	public     netip.AddrPort // of the session's port, as the server sees it; invalid: no session yet in this network
+	knowledge
+}
+
+// knowledge is what a node knows of the NAT in front of it, and from where.
+type knowledge struct {
+	report     *probe.Report // nil: nothing known yet
+	probed     chan struct{} // closed when the first probe in this network is over
+	probedOnce bool          // it is closed
 	probing    bool
-	probedBy   netip.AddrPort // the server of the last probe
-	vouched    bool           // there was a session with that one, too
-	probedFrom netip.Addr     // our address when a session had it made
+	probedBy   netip.AddrPort     // the server of the last probe
+	vouched    bool               // there was a session with that one, too
+	probedFrom netip.Addr         // our address when a session had it made
+	stop       context.CancelFunc // of the probe under way, or the last one
 }
 
 func (n *Node) start() error {
-	n.starting.Do(func() { n.startErr = n.setUp() })
-	return n.startErr
+	n.starting.Do(func() { n.starting.err = n.setUp() })
+	return n.starting.err
 }
 
 func (n *Node) setUp() error {
@@ -124,6 +134,7 @@ func (n *Node) setUp() error {
 		return net.ErrClosed
 	}
 	n.wg.Go(n.run)
+	n.wg.Go(n.watch)
 	for _, f := range n.forwards {
 		n.wg.Go(f.run)
 	}
@@ -235,8 +246,8 @@ func (n *Node) Close() error {
 	if closed {
 		return nil
 	}
-	n.starting.Do(func() { n.startErr = net.ErrClosed })
-	if n.startErr != nil {
+	n.starting.Do(func() { n.starting.err = net.ErrClosed })
+	if n.starting.err != nil {
 		return nil
 	}
 	for _, ln := range lns {

@@ -44,6 +44,7 @@ type ports struct {
 	session *punch.Port
 	used    map[string]time.Time // peers that the session's port serves; when it ended, or zero
 	warm    []*slot
+	network int // counts the networks that the host was in
 	filling bool
 }
 
@@ -66,6 +67,7 @@ type slot struct {
 	binding *probe.Binding // holds public; nil for the session's port or without a NAT
 	session bool           // it is the session's port, which outlives the dial
 	peer    string         // whom the session's port serves with this slot; empty on the listener's side
+	network int            // that it was opened in
 }
 
 func (s *slot) alive() bool {
@@ -269,8 +271,40 @@ func (p *ports) topUp() {
 			return
 		}
 		p.mu.Lock()
-		p.warm = append(p.warm, s)
+		current := s.network == p.network
+		if current {
+			p.warm = append(p.warm, s)
+		}
 		p.mu.Unlock()
+		if !current {
+			p.release(s)
+		}
+	}
+}
+
+// renew drops what belongs to a network that the host has left: the warm
+// ports, whose public addresses are another NAT's; and the session's, if the
+// address that it has left from is gone.
+func (p *ports) renew(session bool) {
+	p.mu.Lock()
+	cold := p.warm
+	p.warm = nil
+	p.network++
+	p.mu.Unlock()
+	for _, s := range cold {
+		p.release(s)
+	}
+	if session {
+		p.renewSession()
+	}
+}
+
+// refill fills up what renew has emptied.
+func (p *ports) refill() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.filling && len(p.warm) == 0 {
+		p.wake()
 	}
 }
 
@@ -280,6 +314,9 @@ func (p *ports) open(ctx context.Context) (*slot, error) {
 		return nil, err
 	}
 	defer p.opening.Release(1)
+	p.mu.Lock()
+	network := p.network
+	p.mu.Unlock()
 	port, err := punch.OpenPort(ctx, p.net, p.accept)
 	if err != nil {
 		return nil, err
@@ -289,6 +326,7 @@ func (p *ports) open(ctx context.Context) (*slot, error) {
 		port.Close()
 		return nil, err
 	}
+	s.network = network
 	return s, nil
 }
 

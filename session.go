@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gostunt/stunt/internal/netwatch"
 	"github.com/gostunt/stunt/internal/punch"
 	"github.com/gostunt/stunt/internal/sock"
 	"github.com/gostunt/stunt/probe"
@@ -22,8 +23,9 @@ var errPortTaken = errors.New("another listener of this node has that port")
 // serverConn is the connection of a session.
 type serverConn struct {
 	*net.TCPConn
-	server6 netip.AddrPort // where the same server is over IPv6, if it has such an address
-	rtt     time.Duration  // how long the connect took
+	server6 netip.AddrPort   // where the same server is over IPv6, if it has such an address
+	rtt     time.Duration    // how long the connect took
+	routes  []netwatch.Route // to both, just before
 }
 
 // dialServer opens the connection of a session, from the port that the node
@@ -34,12 +36,18 @@ func (n *Node) dialServer(ctx context.Context, _, address string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
+	server6 := firstIPv6(addrs)
 	var errs []error
 	for _, server := range addrs {
+		to := []netip.Addr{server.Addr()}
+		if server6.IsValid() && server6 != server {
+			to = append(to, server6.Addr())
+		}
+		before, _ := netwatch.Look(n.ports.net, to...)
 		c, rtt, err := n.dialFromSession(ctx, server)
 		if err == nil {
-			n.met(server, firstIPv6(addrs))
-			return &serverConn{c, firstIPv6(addrs), rtt}, nil
+			n.met(server, server6)
+			return &serverConn{c, server6, rtt, before.Routes}, nil
 		}
 		errs = append(errs, err)
 	}
@@ -96,11 +104,11 @@ func firstIPv6(addrs []netip.AddrPort) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// met is called when a server answers. The first time the NAT is probed at
+// met is called when a server answers. The first time in a network the NAT is probed at
 // once: beside the handshakes of the session, which take two round trips more.
 func (n *Node) met(server, server6 netip.AddrPort) {
 	n.mu.Lock()
-	first := !n.st.probedBy.IsValid()
+	first := !n.st.probedBy.IsValid() && !n.st.probing
 	if first {
 		n.st.server, n.st.server6 = server, server6
 		n.st.probing, n.st.probedBy = true, server
@@ -119,8 +127,10 @@ func (n *Node) onSession(w rendezvous.Welcome, over net.Conn) {
 	server := sock.AddrPort(c.RemoteAddr())
 	n.mu.Lock()
 	n.st.up, n.st.public, n.st.server, n.st.server6 = true, w.Observed, server, c.server6
+	n.st.local = sock.AddrPort(c.LocalAddr()).Addr()
 	again := n.probesAgain()
 	n.mu.Unlock()
+	n.host.began(c.routes)
 	n.log.Debug("session stands", "phase", "session", "remote", server, "local", w.Observed)
 	n.Config.Trace.session(server, w.Observed)
 	n.meetRelays(w.Relays, c)
@@ -129,6 +139,7 @@ func (n *Node) onSession(w rendezvous.Welcome, over net.Conn) {
 	if again {
 		n.wg.Go(n.probe)
 	}
+	n.ports.refill()
 }
 
 // onDown is called when a session has ended, or none came about.
@@ -162,37 +173,62 @@ func (n *Node) probesAgain() bool {
 	return true
 }
 
-// probe learns what the NAT does; ends by itself, or with the node.
+// forgetNAT drops what is known of a NAT that is not in front of the node any
+// more; those who wait for a report wait for the next. The caller holds n.mu.
+func (n *Node) forgetNAT() {
+	old := n.st.knowledge
+	if old.stop != nil {
+		old.stop()
+	}
+	n.st.knowledge = knowledge{probed: old.probed, probing: old.probing}
+	if old.probedOnce {
+		n.st.probed = make(chan struct{})
+	}
+}
+
+// probe learns what the NAT does; ends by itself, with the node, or when the NAT
+// is another one.
 func (n *Node) probe() {
+	var stopped bool
 	for again := true; again; {
+		ctx, cancel := context.WithCancel(n.life)
 		n.mu.Lock()
+		n.st.stop = cancel
 		server, server6 := n.st.server, n.st.server6
 		n.mu.Unlock()
-		c := probe.Config{Net: n.ports.net, Server: server, Server6: server6, Logger: n.log, OnMapping: n.learn}
+		learn := func(r *probe.Report) { n.learn(ctx, r) }
+		c := probe.Config{Net: n.ports.net, Server: server, Server6: server6, Logger: n.log, OnMapping: learn}
 		if server.Addr().Is6() { // the server has no IPv4
 			c.Server = netip.AddrPort{}
 		}
-		r, err := probe.RunCached(n.life, c, probe.CacheConfig{Dir: n.Config.CacheDir, Identity: Fingerprint(n.Key())})
+		r, err := probe.RunCached(ctx, c, probe.CacheConfig{Dir: n.Config.CacheDir, Identity: Fingerprint(n.Key())})
 		if err != nil {
 			n.log.Debug("probe", "phase", "probe", "remote", server, "err", err)
 		} else {
-			n.learn(r)
+			learn(r)
 		}
 		n.mu.Lock()
+		stopped = ctx.Err() != nil
+		cancel()
 		n.st.probing = false
 		again = n.probesAgain() // the session may have moved meanwhile
 		n.mu.Unlock()
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.st.probedOnce {
+	if !n.st.probedOnce && !stopped {
 		n.st.probedOnce = true
 		close(n.st.probed)
 	}
 }
 
-func (n *Node) learn(r *probe.Report) {
+// learn takes the report of a probe that was not stopped.
+func (n *Node) learn(ctx context.Context, r *probe.Report) {
 	n.mu.Lock()
+	if ctx.Err() != nil {
+		n.mu.Unlock()
+		return
+	}
 	n.st.report = r
 	n.mu.Unlock()
 	n.Config.Trace.probed(r)
@@ -223,8 +259,11 @@ func (n *Node) Report(ctx context.Context) (*probe.Report, error) {
 	if err := n.Up(ctx); err != nil {
 		return nil, err
 	}
+	n.mu.Lock()
+	probed := n.st.probed
+	n.mu.Unlock()
 	select {
-	case <-n.st.probed:
+	case <-probed:
 		if r := n.known(); r != nil {
 			return r, nil
 		}
@@ -255,6 +294,9 @@ func (n *Node) bind(ctx context.Context, port *punch.Port) (*slot, error) {
 	b, err := probe.Bind(ctx, probe.BindConfig{Net: n.ports.net, Local: port.Local(server.Addr()), Server: server, Logger: n.log})
 	if err != nil {
 		return nil, unbound(err)
+	}
+	if b.Public().Addr() != public.Addr() && server.Addr().BitLen() == public.Addr().BitLen() {
+		n.client.Check() // the NAT has other addresses now, or always several
 	}
 	return &slot{port: port, public: b.Public(), binding: b}, nil
 }

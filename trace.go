@@ -16,6 +16,8 @@ type Trace struct {
 	// Probed is called when more is known of the NAT in front of this node. The
 	// report must not be changed.
 	Probed func(*probe.Report)
+	// Network is called when the network of the host has changed.
+	Network func(NetworkChange)
 	// Step is called at each step of a dial, on both ends.
 	Step func(Step)
 }
@@ -57,6 +59,12 @@ func (t *Trace) session(server, public netip.AddrPort) {
 func (t *Trace) probed(r *probe.Report) {
 	if t != nil && t.Probed != nil {
 		t.Probed(r)
+	}
+}
+
+func (t *Trace) network(c NetworkChange) {
+	if t != nil && t.Network != nil {
+		t.Network(c)
 	}
 }
 

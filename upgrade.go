@@ -63,6 +63,7 @@ func (c *Conn) move(p *punch.Path, tried []Attempt, after time.Duration) error {
 	records := c.rw.(*secure.Conn) // a race goes on for such only
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	keepAlive(p.Conn)
 	if err := records.Move(p.Conn); err != nil {
 		return err
 	}

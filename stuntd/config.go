@@ -50,6 +50,10 @@ type Config struct {
 	// Zero is 10 seconds.
 	Drain time.Duration
 
+	// Keepalive is how often nodes show that they are there, which also keeps
+	// what NATs on the way hold of their session. Zero is 25 seconds.
+	Keepalive time.Duration
+
 	// Limits bound what strangers can take; see there for the zero value.
 	Limits Limits
 
@@ -136,6 +140,9 @@ func (c *Config) check() error {
 	}
 	if c.Drain < 0 {
 		return errors.New("the drain time is negative")
+	}
+	if c.Keepalive < 0 {
+		return errors.New("the keepalive time is negative")
 	}
 	if _, err := c.Limits.withDefaults(); err != nil {
 		return err

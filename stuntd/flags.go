@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 )
 
 // options are what the command line says beyond a Config.
@@ -80,6 +81,7 @@ func (o *options) flagSet() *flag.FlagSet {
 	fs.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` to log: debug, info, warn or error")
 	fs.Var(&o.format, "log-format", "`format` of the log on stderr: text or json")
 	fs.DurationVar(&o.Drain, "drain", o.Config.drain(), "how long sessions get to say goodbye at SIGTERM")
+	fs.DurationVar(&o.Keepalive, "keepalive", 25*time.Second, "how often nodes show that they are there; NATs that forget sooner need less")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 
 	l := &o.Limits

@@ -59,6 +59,7 @@ func TestMainArguments(t *testing.T) {
 		{args: []string{"-listen", ""}, code: 2, err: "empty"},
 		{args: []string{"-tls-cert", "x"}, code: 2, err: "its certificate"},
 		{args: []string{"-drain", "-1s"}, code: 2, err: "drain time is negative"},
+		{args: []string{"-keepalive", "-1s"}, code: 2, err: "keepalive time is negative"},
 		{args: []string{"-relay-only"}, code: 2, err: "a secret that they share"},
 		{args: []string{"-relay-at", "b:1"}, code: 2, err: "a secret that they share"},
 		{args: []string{"-relay-at", "b", "-relay-secret", "x"}, code: 2, err: "not host:port"},

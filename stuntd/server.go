@@ -123,9 +123,10 @@ func (s *Server) listen(ctx context.Context, network *sock.Net, addrs []string) 
 // wire connects the protocols with the port.
 func (s *Server) wire(network *sock.Net, pub public, l Limits, cfg *Config) {
 	s.meet = &rendezvous.Server{
-		Logger: s.log,
-		Agent:  "stuntd " + version(),
-		Drain:  cfg.drain(),
+		Logger:    s.log,
+		Agent:     "stuntd " + version(),
+		Drain:     cfg.drain(),
+		Keepalive: cfg.Keepalive,
 		Limits: rendezvous.Limits{
 			Handshakes:        -1, // ours are done before theirs begin
 			SessionsPerSource: max(1, l.ConnsPerSource*3/4),
