@@ -17,9 +17,10 @@ import (
 // is in use.
 type Config struct {
 	// Server is where peers meet: host[:port][#sha256:pin], or several of these
-	// separated by commas, of which any that answers is used. The port defaults
-	// to 3478. A pin is printed by stuntd and stands for a certificate that no
-	// authority signed.
+	// separated by commas. The port defaults to 3478. A pin is printed by stuntd and stands for a certificate that no
+	// authority signed. Of several, the first that answers is used, and gone back
+	// to when it answers again: peers meet only at the same server, so all
+	// should have the same list in the same order.
 	Server string
 
 	// ID is the name that listeners are reached under: a DNS label, [a-z0-9-],

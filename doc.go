@@ -52,5 +52,7 @@
 //
 // The session is kept: a server that goes away and comes back, or another one
 // of those configured, is found again without the program noticing. Listeners
-// go on, Accept returns no error for it.
+// go on, Accept returns no error for it. The same holds when the host changes
+// networks or wakes from sleep, which the node notices; connections from an
+// address that is gone end with [ErrAddressGone].
 package stunt

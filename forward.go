@@ -31,6 +31,7 @@ type forward struct {
 	// Owned by run:
 	mapping *portmap.Mapping // nil: none
 	local   netip.AddrPort   // what it is for
+	gateway netip.Addr       // of the network that it is in, where the system tells
 }
 
 func newForward(n *Node, v6 bool) *forward {
@@ -69,9 +70,9 @@ func (f *forward) run() {
 
 // update makes the mapping that is wanted now, and has it tried.
 func (f *forward) update() {
-	local := f.wanted()
+	local, gateway := f.wanted(), f.node.ports.net.Gateway()
 	switch {
-	case f.mapping != nil && local == f.local:
+	case f.mapping != nil && local == f.local && gateway == f.gateway:
 		f.mapping.Refresh(f.node.life) // the router may have restarted
 	case local.IsValid():
 		if f.mapping != nil {
@@ -84,7 +85,7 @@ func (f *forward) update() {
 			f.set(probe.PortMapping{Protocol: probe.NoPortMapping})
 			return
 		}
-		f.mapping, f.local = m, local
+		f.mapping, f.local, f.gateway = m, local, gateway
 	default:
 		f.drop()
 		f.set(probe.PortMapping{})
