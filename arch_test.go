@@ -52,7 +52,7 @@ var rooms = map[string][]string{
 	// The lab, and what measures in it.
 	"natlab": {"natlab/nat", "github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/vishvananda/netns",
 		"golang.org/x/sys", "go.uber.org/goleak"},
-	"natlab/grid": {".", "natlab", "natlab/nat", "stuntd", "golang.org/x/sync"},
+	"natlab/grid": {".", "internal/sock", "natlab", "natlab/nat", "stuntd", "golang.org/x/sync"},
 
 	// The command line has everything in one binary.
 	"cmd/stunt": {".", "internal/sock", "probe", "rendezvous", "stuntd", "natlab", "natlab/grid", "natlab/nat", "golang.org/x/sync", "google.golang.org/grpc"},

@@ -25,17 +25,17 @@ func runLab(ctx context.Context, e *env, args []string) error {
 // runGrid measures which NATs are crossed and prints the table.
 func runGrid(ctx context.Context, e *env, args []string) error {
 	var c grid.Config
-	var nats, into list
+	var nats, into, lists list
 	f := newFlags(e, "lab grid")
 	format := f.String("format", "text", "`text`, markdown or svg")
 	f.Var(&nats, "nats", "`names` of NATs for rows and columns, with commas; \"core\", which is the default, or \"all\"")
-	f.IntVar(&c.N, "n", 5, "`dials` of each pair")
+	f.IntVar(&c.N, "n", 20, "`dials` of each pair")
 	f.Uint64Var(&c.Seed, "seed", 1, "`number` that decides every random choice of the NATs")
 	f.DurationVar(&c.RTT, "rtt", 100*time.Millisecond, "round trip `time` between any two of the server and the NATs")
-	f.IntVar(&c.Jobs, "jobs", 16, "`labs` at once")
-	shared := f.Bool("shared", true, "also the pairs that share a network, a NAT or IPv6")
+	f.IntVar(&c.Jobs, "jobs", 20, "`labs` at once")
+	f.Var(&lists, "lists", "`names` of what is measured beside the table, with commas: shared, links, orders; \"none\"; all is the default")
 	output := f.String("o", "", "write to this `file` instead of stdout")
-	f.Var(&into, "into", "write the Markdown table into this `file`, between <!-- grid --> and <!-- /grid -->; may be given several times")
+	f.Var(&into, "into", "write as Markdown into this `file`, between <!-- grid --> and <!-- /grid -->, or what matters most between <!-- grid summary --> and <!-- /grid summary -->; may be given several times")
 	f.StringVar(&c.TraceDir, "trace", "", "`folder` for a file per lab with what happens to every packet")
 	if _, err := f.parse(args, 0, 0); err != nil {
 		return err
@@ -50,8 +50,8 @@ func runGrid(ctx context.Context, e *env, args []string) error {
 	if c.Sides, err = gridSides(nats); err != nil {
 		return f.wrong("%v", err)
 	}
-	if !*shared {
-		c.Shared = []grid.Case{}
+	if c.Lists, err = gridLists(lists); err != nil {
+		return f.wrong("%v", err)
 	}
 	if err := natlab.Enter(); err != nil {
 		return err
@@ -73,6 +73,16 @@ func gridSides(names []string) ([]grid.Side, error) {
 		return grid.Sides(), nil
 	}
 	return grid.Find(names...)
+}
+
+func gridLists(names []string) ([]grid.List, error) {
+	switch {
+	case len(names) == 0, len(names) == 1 && names[0] == "all":
+		return grid.Lists(), nil
+	case len(names) == 1 && names[0] == "none":
+		return []grid.List{}, nil
+	}
+	return grid.FindLists(names...)
 }
 
 // writeGrid writes the grid to a file, or to stdout unless it went into

@@ -48,6 +48,9 @@ const (
 	// the rest follows after a moment, because in a quiet network the first few
 	// do, and a firewall may count.
 	firstWindow, secondWave = 0.9, 250 * time.Millisecond
+	// fewPorts is how many ports are worth the mappings that a guess needs for
+	// each of them: a dial takes 1,024 sockets at most.
+	fewPorts = 4
 )
 
 // hard returns the attempts for ends of which at least one has a NAT that maps
@@ -59,7 +62,12 @@ const (
 //	sequential  known        from two more ports: each has its chance in the window
 //	scattered   known        from many ports: the more mappings, the sooner one is guessed
 //	sequential  sequential   two sweeps that meet (see predict.Meet)
+//	per address scattered    a SYN each to many ports of their block: all leave from one port
+//	scattered   per address  from many ports, to each of the few that it is likely to be
 //	others                   a SYN each to many ports of their block, if that has a tenth of a chance
+//
+// "per address" is sequential with one port for all that goes to an address, so
+// that it is as good as known when it is foreseen.
 //
 // What the plain plan tries beside it stays: it opens the filter of a NAT that
 // looks at addresses only, and reaches an end that is open to all.
@@ -78,6 +86,10 @@ func (m Meeting) hard(lead time.Duration) []Attempt {
 		return m.guess(lead)
 	case mine == sequential && theirs == sequential:
 		return m.meet(lead)
+	case theirs == scattered && m.Mine.perAddress():
+		return m.guess(lead)
+	case mine == scattered && m.Theirs.perAddress():
+		return m.fromManyToFew(lead)
 	}
 	return m.guessBoth(lead)
 }
@@ -126,6 +138,23 @@ func (m Meeting) fromMany(lead time.Duration) []Attempt {
 	for _, c := range m.Theirs.Candidates {
 		if c.Kind == Public && c.Addr.Addr().Is4() {
 			plan = append(plan, Attempt{To: c.Addr, Method: method, Start: lead, Fresh: n})
+		}
+	}
+	return plan
+}
+
+// fromManyToFew is fromMany where the other end's one port is one of a few.
+func (m Meeting) fromManyToFew(lead time.Duration) []Attempt {
+	last, ok := m.Theirs.last()
+	g, worth := predict.SizeOneSided(m.Mine.space(), wanted, predict.Budget{})
+	if !ok || !worth {
+		return nil
+	}
+	ports := m.Theirs.model(last).Window(0, m.age(!m.Dialer), firstWindow)
+	var plan []Attempt
+	for _, ip := range m.Theirs.addresses() {
+		for _, port := range ports[:min(len(ports), fewPorts)] {
+			plan = append(plan, Attempt{To: netip.AddrPortFrom(ip, port), Method: Guessed, Start: lead, Fresh: g.Sockets})
 		}
 	}
 	return plan
@@ -233,8 +262,12 @@ func (s Side) model(last uint16) predict.Model {
 }
 
 func (s Side) counter(last uint16, age time.Duration) predict.Side {
-	return predict.Side{Model: s.model(last), Elapsed: age, Shared: s.Report.Mapping == probe.ADM}
+	return predict.Side{Model: s.model(last), Elapsed: age, Shared: s.perAddress()}
 }
+
+// perAddress reports whether an end's NAT counts, and has one port for all
+// that goes to an address.
+func (s Side) perAddress() bool { return s.numbering() == sequential && s.Report.Mapping == probe.ADM }
 
 // block is where the end's NAT draws its ports from.
 func (s Side) block() (lo, hi uint16) {

@@ -146,6 +146,7 @@ func TestPlanHard(t *testing.T) {
 	eim := &probe.Report{Mapping: probe.EIM, Filtering: probe.APDF}
 	cone := &probe.Report{Mapping: probe.EIM, Filtering: probe.EIF}
 	delta := &probe.Report{Mapping: probe.APDM, Delta: 2, Samples: 8, Ports: probe.Ports{Assignment: probe.Sequential, Confidence: 1}}
+	perAddress := &probe.Report{Mapping: probe.ADM, Delta: 1, Samples: 8, Ports: probe.Ports{Assignment: probe.Sequential, Confidence: 1}}
 	block := &probe.Report{Mapping: probe.APDM, Ports: probe.Ports{Assignment: probe.Block, Lo: 20000, Hi: 20511}}
 	all := &probe.Report{Mapping: probe.APDM, Ports: probe.Ports{Assignment: probe.Random, Lo: 1024, Hi: 65535}}
 	side := func(r *probe.Report, at string) Side {
@@ -173,6 +174,8 @@ func TestPlanHard(t *testing.T) {
 		{"two small blocks", block, block, Guessed, Guessed},
 		{"two full ranges are hopeless", all, all, "", ""},
 		{"a counter and a full range are hopeless", delta, all, "", ""},
+		{"unless it counts addresses", perAddress, all, Guessed, Guessed},
+		{"on either side", block, perAddress, Guessed, Guessed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a, b := side(tt.dialer, "198.51.100.1:40000"), side(tt.listener, "203.0.113.9:50000")

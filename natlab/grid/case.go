@@ -9,12 +9,15 @@ import (
 
 // Case is one pair to measure.
 type Case struct {
-	Name  string // of a pair that shares something; empty in the table
+	Name  string // of a case in a list; empty in the table
 	About string // one line
 
 	Listener, Dialer string // the sides in the table
 
-	ipv6  bool // both have nothing but IPv6
+	Link Link // zero: that of the Config
+
+	order *order // of connecting, instead of a node's; nil: nodes dial
+	ipv6  bool   // both have nothing but IPv6
 	place func(l *natlab.Lab, link natlab.Link) (listener, dialer *natlab.Host)
 }
 
@@ -23,11 +26,15 @@ func (c Case) String() string {
 	if c.Name != "" {
 		return c.Name
 	}
-	return c.Listener + " from " + c.Dialer
+	return c.sides()
 }
 
+func (c Case) sides() string { return c.Listener + " from " + c.Dialer }
+
 // file is the name in a form for files.
-func (c Case) file() string { return strings.NewReplacer(" ", "-", ",", "").Replace(c.String()) }
+func (c Case) file() string {
+	return strings.NewReplacer(" ", "-", ",", "", "%", "").Replace(c.String())
+}
 
 // pair is a cell of the table.
 func pair(listener, dialer Side) Case {

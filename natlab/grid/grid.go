@@ -26,13 +26,14 @@ import (
 type Config struct {
 	// Sides are the rows (who listens) and the columns (who dials). Nil: Core.
 	Sides []Side
-	// Shared are the pairs that share a network, a NAT or a family. Nil: all
-	// of [Shared]; empty but not nil: none.
-	Shared []Case
-	// N is how many dials each pair makes. 0: 5.
+	// Lists are the pairs that are measured beside the table. Nil: all of
+	// [Lists]; empty but not nil: none.
+	Lists []List
+	// N is how many dials each pair makes. 0: 20, of which none failing is a
+	// chance of 84 % at least.
 	N int
 	// PerWorld is how many of these one lab sees, one after the other; the
-	// next ones begin in a fresh one with the next seed. 0: 5.
+	// next ones begin in a fresh one with the next seed. 0: 7.
 	PerWorld int
 	// Seed decides every random choice of the first lab's NATs.
 	Seed uint64
@@ -46,7 +47,8 @@ type Config struct {
 	// Window is how long a dial tries, as in [stunt.Config]. 0: 3 s, which
 	// still covers two retransmissions of a lost SYN.
 	Window time.Duration
-	// Jobs is how many labs run at once: most of their time is waiting. 0: 16.
+	// Jobs is how many labs measure at once: most of their time is waiting, but
+	// on two cores more than that get into each other's way. 0: 20.
 	Jobs int
 	// Progress, if not nil, is called after each lab, one call at a time.
 	Progress func(done, total int)
@@ -61,9 +63,9 @@ func (c Config) orDefault() Config {
 			*n = v
 		}
 	}
-	def(&c.N, 5)
-	def(&c.PerWorld, 5)
-	def(&c.Jobs, 16)
+	def(&c.N, 20)
+	def(&c.PerWorld, 7)
+	def(&c.Jobs, 20)
 	if c.RTT <= 0 {
 		c.RTT = 100 * time.Millisecond
 	}
@@ -73,17 +75,27 @@ func (c Config) orDefault() Config {
 	if c.Sides == nil {
 		c.Sides = Core()
 	}
-	if c.Shared == nil {
-		c.Shared = Shared()
+	if c.Lists == nil {
+		c.Lists = Lists()
+	}
+	return c
+}
+
+// over returns the config for a case.
+func (c Config) over(l Link) Config {
+	if l != (Link{}) {
+		c.RTT, c.Jitter, c.Loss = l.RTT, l.Jitter, l.Loss
 	}
 	return c
 }
 
 // Grid is what was measured.
 type Grid struct {
-	Config Config     // as it was run, with its defaults
-	Cells  [][]Result // [listener][dialer], in the order of Config.Sides
-	Shared []Result
+	Config   Config     // as it was run, with its defaults
+	Cells    [][]Result // [listener][dialer], in the order of Config.Sides
+	Lists    []Results  // in the order of Config.Lists
+	Repeated int        // labs that were run once more, see standstill
+	Took     time.Duration
 }
 
 // job is one lab: some of the dials of a case.
@@ -97,12 +109,15 @@ type job struct {
 // of single labs, as on a machine without the memory for them, is returned
 // with the grid, in which their cells have no dials.
 func Run(ctx context.Context, c Config) (*Grid, error) {
+	began := time.Now()
 	c = c.orDefault()
 	state, err := os.MkdirTemp("", "stunt-grid-*")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(state)
+	r := runner{c, make(chan struct{}, c.Jobs), watch()}
+	defer r.still.close()
 
 	g := newGrid(c)
 	jobs := g.jobs()
@@ -110,13 +125,13 @@ func Run(ctx context.Context, c Config) (*Grid, error) {
 	var errs []error
 	done := 0
 	var workers errgroup.Group
-	workers.SetLimit(c.Jobs)
 	for i, j := range jobs {
 		workers.Go(func() error {
-			ds, err := c.run(ctx, j, filepath.Join(state, fmt.Sprint(i)))
+			ds, repeated, err := r.steady(ctx, j, filepath.Join(state, fmt.Sprint(i)))
 			mu.Lock()
 			defer mu.Unlock()
 			j.result.Dials = append(j.result.Dials, ds...)
+			g.Repeated += repeated
 			if err != nil && ctx.Err() == nil {
 				errs = append(errs, fmt.Errorf("%v: %w", j.result.Case, err))
 			}
@@ -130,6 +145,7 @@ func Run(ctx context.Context, c Config) (*Grid, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
+	g.Took = time.Since(began)
 	return g, errors.Join(errs...)
 }
 
@@ -142,8 +158,12 @@ func newGrid(c Config) *Grid {
 		}
 		g.Cells = append(g.Cells, row)
 	}
-	for _, s := range c.Shared {
-		g.Shared = append(g.Shared, Result{Case: s, RTT: c.RTT})
+	for _, l := range c.Lists {
+		list := Results{List: l}
+		for _, x := range l.Cases {
+			list.Results = append(list.Results, Result{Case: x, RTT: c.over(x.Link).RTT})
+		}
+		g.Lists = append(g.Lists, list)
 	}
 	return g
 }
@@ -156,10 +176,22 @@ func (g *Grid) results() []*Result {
 			all = append(all, &row[i])
 		}
 	}
-	for i := range g.Shared {
-		all = append(all, &g.Shared[i])
+	for _, l := range g.Lists {
+		for i := range l.Results {
+			all = append(all, &l.Results[i])
+		}
 	}
 	return all
+}
+
+// list returns the results of a list, or none if it was not measured.
+func (g *Grid) list(name string) []Result {
+	for _, l := range g.Lists {
+		if l.List.Name == name {
+			return l.Results
+		}
+	}
+	return nil
 }
 
 // jobs returns the labs in a random order, the same one for a seed: those that
@@ -178,21 +210,56 @@ func (g *Grid) jobs() []job {
 	return jobs
 }
 
+// maxRepeats bounds how often a lab is run once more. On a machine that never
+// gets to it the last one counts as it is.
+const maxRepeats = 3
+
+// runner runs jobs.
+type runner struct {
+	config Config
+	slots  chan struct{} // capacity: the labs that measure at once
+	still  *standstill
+}
+
+// steady is run, once more if the machine stood still meanwhile: whatever came
+// of that, good or bad, is not about NATs.
+func (r runner) steady(ctx context.Context, j job, state string) (dials []Dial, repeated int, err error) {
+	for ; ; repeated++ {
+		began := time.Now()
+		dials, err = r.run(ctx, j, fmt.Sprintf("%s-%d", state, repeated))
+		if repeated == maxRepeats || ctx.Err() != nil || !r.still.since(began) {
+			return dials, repeated, err
+		}
+	}
+}
+
 // run makes the dials of a job in a lab of its own.
-func (c Config) run(ctx context.Context, j job, state string) (dials []Dial, err error) {
-	if ctx.Err() != nil {
+func (r runner) run(ctx context.Context, j job, state string) (dials []Dial, err error) {
+	select {
+	case r.slots <- struct{}{}:
+	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	w := &world{config: c, seed: c.Seed + uint64(j.world)}
-	if c.TraceDir != "" {
-		f, err := os.Create(filepath.Join(c.TraceDir, fmt.Sprintf("%s-%d.txt", j.result.Case.file(), j.world)))
+	w := &world{config: r.config.over(j.result.Case.Link), seed: r.config.Seed + uint64(j.world)}
+	if r.config.TraceDir != "" {
+		f, err := os.Create(filepath.Join(r.config.TraceDir, fmt.Sprintf("%s-%d.txt", j.result.Case.file(), j.world)))
 		if err != nil {
+			<-r.slots
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
 		w.trace.file = f
 	}
-	defer func() { err = errors.Join(err, w.close()) }()
+	dials, err = w.measure(ctx, j, state)
+	<-r.slots // what follows is waiting for sockets that linger
+	return dials, errors.Join(err, w.close())
+}
+
+// measure builds the world and makes the dials of a job.
+func (w *world) measure(ctx context.Context, j job, state string) (dials []Dial, err error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	if err := w.build(ctx, j.result.Case, state); err != nil {
 		return nil, err
 	}

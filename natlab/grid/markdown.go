@@ -8,56 +8,122 @@ import (
 	"strings"
 )
 
-// The marks that a generated table stands between.
-const (
-	beginMark = "<!-- grid -->"
-	endMark   = "<!-- /grid -->"
-)
-
-// Insert returns doc with what stands between its marks, "<!-- grid -->" and
-// "<!-- /grid -->", replaced by the table.
-func (g *Grid) Insert(doc []byte) ([]byte, error) {
-	before, rest, ok := bytes.Cut(doc, []byte(beginMark))
-	_, after, ok2 := bytes.Cut(rest, []byte(endMark))
-	if !ok || !ok2 {
-		return nil, fmt.Errorf("no %s with a %s after it", beginMark, endMark)
-	}
-	var b bytes.Buffer
-	b.Write(before)
-	b.WriteString(beginMark + "\n\n")
-	if err := g.WriteMarkdown(&b); err != nil {
-		return nil, err
-	}
-	b.WriteString("\n" + endMark)
-	b.Write(after)
-	return b.Bytes(), nil
+// The marks that generated parts stand between: the whole, or a summary.
+var marks = []struct {
+	begin, end string
+	write      func(g *Grid, b *bytes.Buffer)
+}{
+	{"<!-- grid -->", "<!-- /grid -->", (*Grid).whole},
+	{"<!-- grid summary -->", "<!-- /grid summary -->", (*Grid).summary},
 }
 
-// WriteMarkdown writes the table, the pairs that share something below it, and
+// Insert returns doc with what stands between its marks replaced by what was
+// measured: between "<!-- grid -->" and "<!-- /grid -->" the table and all
+// else, between "<!-- grid summary -->" and "<!-- /grid summary -->" the targets
+// and the comparison with other orders.
+func (g *Grid) Insert(doc []byte) ([]byte, error) {
+	found := false
+	for _, m := range marks {
+		before, rest, ok := bytes.Cut(doc, []byte(m.begin))
+		_, after, ok2 := bytes.Cut(rest, []byte(m.end))
+		if !ok || !ok2 {
+			continue
+		}
+		found = true
+		var b bytes.Buffer
+		b.Write(before)
+		b.WriteString(m.begin + "\n\n")
+		m.write(g, &b)
+		b.WriteString("\n" + m.end)
+		b.Write(after)
+		doc = b.Bytes()
+	}
+	if !found {
+		return nil, fmt.Errorf("no %s with a %s after it, nor %s", marks[0].begin, marks[0].end, marks[1].begin)
+	}
+	return doc, nil
+}
+
+// WriteMarkdown writes the targets, the comparison, the table, the lists, and
 // the reasons of failures as footnotes.
 func (g *Grid) WriteMarkdown(w io.Writer) error {
 	var b bytes.Buffer
+	g.whole(&b)
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func (g *Grid) whole(b *bytes.Buffer) {
 	var notes footnotes
-	fmt.Fprintf(&b, "Measured by `stunt lab grid`: %s. In a cell: method, how many dials worked; median time in round trips · SYNs of both ends per dial.\n", g.conditions())
+	g.summary(b)
 	if len(g.Config.Sides) > 0 {
-		g.table(&b, &notes)
+		fmt.Fprintf(b, "\nIn a cell: method, how many dials worked, and the interval of that chance where some did not; median time in round trips · SYNs of both ends per dial. %s.\n", g.allWorked())
+		g.table(b, &notes)
 	}
-	if len(g.Shared) > 0 {
-		fmt.Fprint(&b, "\n| both behind | method | worked | round trips | SYNs |\n| --- | --- | --- | --- | --- |\n")
-		for i := range g.Shared {
-			r := &g.Shared[i]
-			fmt.Fprintf(&b, "| **%s**: %s | %s%s | %d/%d | %s | %s |\n",
-				r.Case.Name, escape(r.Case.About), r.method(), notes.mark(r), r.OK(), len(r.Dials), r.trips(), r.syns())
+	for _, l := range g.Lists {
+		if l.List.Name == "orders" {
+			continue // in the summary
+		}
+		fmt.Fprintf(b, "\n| %s | method | worked | round trips | SYNs |\n| --- | --- | --- | --- | --- |\n", strings.ToLower(l.List.Title))
+		for i := range l.Results {
+			r := &l.Results[i]
+			about := ""
+			if r.Case.About != "" {
+				about = ": " + escape(r.Case.About)
+			}
+			fmt.Fprintf(b, "| **%s**%s | %s%s | %d/%d (%s) | %s | %s |\n", r.Case, about, r.method(), notes.mark(r),
+				r.OK(), len(r.Dials), between(r.OK(), len(r.Dials)), r.trips(), r.syns())
 		}
 	}
 	for i, reason := range notes {
 		if i == 0 {
-			fmt.Fprintln(&b)
+			fmt.Fprintln(b)
 		}
-		fmt.Fprintf(&b, "- %s: %s\n", letter(i), escape(reason))
+		fmt.Fprintf(b, "- %s: %s\n", letter(i), escape(reason))
 	}
-	_, err := w.Write(b.Bytes())
-	return err
+}
+
+// summary writes the targets, and what other orders of the same sockets reach.
+func (g *Grid) summary(b *bytes.Buffer) {
+	fmt.Fprintf(b, "Measured by `stunt lab grid`: %s.\n", g.conditions())
+	for i, v := range g.Verdicts() {
+		if i == 0 {
+			fmt.Fprint(b, "\n| target | wanted | measured | 95 % interval | met |\n| --- | --- | --- | --- | --- |\n")
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", v.Claim, v.Want(), v.measured(), between(v.K, v.N), v.met())
+	}
+	results := g.list("orders")
+	if len(results) == 0 {
+		return
+	}
+	columns := len(orders) + 1
+	fmt.Fprintf(b, "\n| %v |", comparedLink)
+	for _, r := range results[:columns] {
+		fmt.Fprintf(b, " %v |", r.Case.order)
+	}
+	fmt.Fprint(b, "\n|"+strings.Repeat(" --- |", columns+1)+"\n")
+	for row := range slices.Chunk(results, columns) {
+		fmt.Fprintf(b, "| %s |", row[0].Case.sides())
+		for i := range row {
+			fmt.Fprintf(b, " %s |", row[i].short())
+		}
+		fmt.Fprintln(b)
+	}
+	fmt.Fprint(b, "\nHow many dials worked, the interval of that chance where some did not, and the median time in round trips. The other columns use the same sockets, ports and signals in the order of others:\n\n")
+	for _, o := range orders {
+		fmt.Fprintf(b, "- **%s**: %s\n", o.name, o.about)
+	}
+}
+
+// short is how many dials worked, and in how many round trips.
+func (r *Result) short() string {
+	switch r.OK() {
+	case 0:
+		return fmt.Sprintf("**0/%d**", len(r.Dials))
+	case len(r.Dials):
+		return fmt.Sprintf("%d/%d, %s", r.OK(), len(r.Dials), r.trips())
+	}
+	return fmt.Sprintf("**%d/%d** (%s), %s", r.OK(), len(r.Dials), between(r.OK(), len(r.Dials)), r.trips())
 }
 
 func (g *Grid) table(b *bytes.Buffer, notes *footnotes) {
@@ -83,7 +149,7 @@ func cell(r *Result, notes *footnotes) string {
 	case len(r.Dials):
 		return fmt.Sprintf("%s %d/%d<br>%s · %s", r.method(), r.OK(), len(r.Dials), r.trips(), r.syns())
 	}
-	return fmt.Sprintf("%s **%d/%d**%s<br>%s · %s", r.method(), r.OK(), len(r.Dials), notes.mark(r), r.trips(), r.syns())
+	return fmt.Sprintf("%s **%d/%d** (%s)%s<br>%s · %s", r.method(), r.OK(), len(r.Dials), between(r.OK(), len(r.Dials)), notes.mark(r), r.trips(), r.syns())
 }
 
 // footnotes are the reasons of failures, each once.

@@ -55,11 +55,13 @@ func profile(name string) nat.Config {
 	return c
 }
 
-// Core returns the sides of the README's table: each property that decides
-// whether a pair meets, once.
+// Core returns the sides of the table: each property that decides whether a
+// pair meets, once.
 func Core() []Side {
-	sides, err := Find("none", "eim-eif", "eim-adf", "eim-apdf", "kernel", "two-nats",
-		"eim-rst", "eim-icmp", "eim-req4", "no-syn-in", "apdm-delta1", "apdm-random")
+	sides, err := Find("none", "eim-eif", "eim-adf", "eim-apdf", "kernel", "two-nats", "pool-paired",
+		"eim-rst", "eim-icmp", "eim-req4", "no-syn-in",
+		"adm-delta1", "apdm-delta1", "apdm-delta2", "apdm-delta1-busy5", "apdm-delta1-busy20", "session-delta1",
+		"apdm-block512", "apdm-block2048", "apdm-random", "pool-arbitrary")
 	if err != nil {
 		panic(err)
 	}

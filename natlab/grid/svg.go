@@ -12,19 +12,19 @@ import (
 
 // Measures of the picture, in pixels.
 const (
-	svgCellW, svgCellH = 56, 34
-	svgLeft, svgTop    = 118, 104 // of the cells: room for the names
-	svgRight           = 32       // of the last slanted name
+	svgCellW, svgCellH = 46, 30
+	svgLeft, svgTop    = 136, 120 // of the cells: room for the names
+	svgRight           = 88       // of the last slanted name
 	svgLine            = 22       // of the legend and of the list below
-	svgGap             = 3
+	svgGap             = 2
 )
 
 // svgStyle has colours that hold on white and on black: the cells bring their
 // own background, the rest follows the reader's scheme.
 const svgStyle = `<style>
 text{font:12px ui-sans-serif,system-ui,sans-serif;fill:#1f2328}
-.in{font-weight:600;fill:#fff;text-anchor:middle}
-.sub{font-size:10px;font-weight:400}
+.in{font-size:11px;font-weight:600;fill:#fff;text-anchor:middle}
+.sub{font-size:9px;font-weight:400}
 .axis{fill:#656d76}
 .direct{fill:#1f6feb}.local{fill:#0e7c86}.open{fill:#1a7f37}.foreseen{fill:#8250df}.part{fill:#9a6700}.none{fill:#a40e26}
 @media (prefers-color-scheme:dark){text{fill:#e6edf3}.in{fill:#fff}.axis{fill:#9198a1}}
@@ -63,12 +63,14 @@ func (r *Result) class() string {
 }
 
 // WriteSVG writes the table as a heat map: a cell's colour is the method, its
-// numbers are the successes and the median time in round trips.
+// numbers are the successes and the median time in round trips; what it says
+// when pointed at has the interval. The pairs that share something are below it.
 func (g *Grid) WriteSVG(w io.Writer) error {
 	n := len(g.Config.Sides)
 	width := max(svgLeft+n*(svgCellW+svgGap)+svgRight, 790)
 	below := svgTop + n*(svgCellH+svgGap)
-	height := below + svgLine*(len(g.Shared)+4)
+	shared := g.list("shared")
+	height := below + svgLine*(len(shared)+4)
 
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img">`+"\n", width, height, width, height)
@@ -76,15 +78,15 @@ func (g *Grid) WriteSVG(w io.Writer) error {
 	if n > 0 {
 		g.svgTable(&b)
 	}
-	for i := range g.Shared {
-		r := &g.Shared[i]
+	for i := range shared {
+		r := &shared[i]
 		y := below + svgLine*i + svgLine/2
 		fmt.Fprintf(&b, `<rect class="%s" x="8" y="%d" width="%d" height="18" rx="3"/><text class="in" x="%d" y="%d">%d/%d</text>`,
 			r.class(), y, svgCellW, 8+svgCellW/2, y+13, r.OK(), len(r.Dials))
-		fmt.Fprintf(&b, `<text x="%d" y="%d">%s: %s, %s round trips</text>`+"\n", 8+svgCellW+8, y+13, text(r.Case.Name), r.method(), r.trips())
+		fmt.Fprintf(&b, `<text x="%d" y="%d">%s: %s, %s round trips</text>`+"\n", 8+svgCellW+8, y+13, text(r.Case.String()), r.method(), r.trips())
 	}
-	svgLegend(&b, below+svgLine*len(g.Shared)+svgLine)
-	fmt.Fprintf(&b, `<text class="axis" x="8" y="%d">In a cell: how many dials worked; their median time in round trips.</text>`, height-8-svgLine)
+	svgLegend(&b, below+svgLine*len(shared)+svgLine)
+	fmt.Fprintf(&b, `<text class="axis" x="8" y="%d">In a cell: how many dials worked; their median time in round trips. %s.</text>`, height-8-svgLine, text(g.allWorked()))
 	fmt.Fprintf(&b, `<text class="axis" x="8" y="%d">%s</text>`+"\n</svg>\n", height-8, text(g.conditions()))
 	_, err := w.Write(b.Bytes())
 	return err
@@ -101,10 +103,10 @@ func (g *Grid) svgTable(b *bytes.Buffer) {
 		for j := range row {
 			r := &row[j]
 			x, y := svgLeft+j*(svgCellW+svgGap), svgTop+i*(svgCellH+svgGap)
-			fmt.Fprintf(b, `<g><title>%s: %s</title><rect class="%s" x="%d" y="%d" width="%d" height="%d" rx="4"/>`,
-				text(r.Case.String()), r.method(), r.class(), x, y, svgCellW, svgCellH)
+			fmt.Fprintf(b, `<g><title>%s: %s %d/%d, %s, %s SYNs</title><rect class="%s" x="%d" y="%d" width="%d" height="%d" rx="4"/>`,
+				text(r.Case.String()), r.method(), r.OK(), len(r.Dials), between(r.OK(), len(r.Dials)), r.syns(), r.class(), x, y, svgCellW, svgCellH)
 			fmt.Fprintf(b, `<text class="in" x="%d" y="%d">%d/%d</text><text class="in sub" x="%d" y="%d">%s</text></g>`+"\n",
-				x+svgCellW/2, y+15, r.OK(), len(r.Dials), x+svgCellW/2, y+28, r.trips())
+				x+svgCellW/2, y+13, r.OK(), len(r.Dials), x+svgCellW/2, y+25, r.trips())
 		}
 	}
 }

@@ -7,13 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/gostunt/stunt"
 	"github.com/gostunt/stunt/natlab"
-	"github.com/gostunt/stunt/stuntd"
 )
 
 const (
@@ -23,28 +20,31 @@ const (
 	// talkTimeout bounds the exchange over a connection that stands.
 	talkTimeout = 10 * time.Second
 
-	// The budget of a process with one node, as [stunt.Config] has it.
-	guessSockets, guessSYNs = 2048, 1500
-
-	peerID = "peer"
-
 	listenerHost, dialerHost = "listener", "dialer"
 )
 
-// world is a lab with a server and two nodes.
+// world is a lab with a server and two programs that are to meet.
 type world struct {
 	config Config
 	seed   uint64
 	trace  trace
 
-	lab              *natlab.Lab
-	server           *stuntd.Server
-	listener, dialer *stunt.Node
-	echoes           sync.WaitGroup
+	lab  *natlab.Lab
+	ends ends
 }
 
-// build makes the world of a case and waits until both nodes know their NAT.
-// close ends it, also after an error.
+// ends are the two programs and their server.
+type ends interface {
+	// prepare does what comes before a dial and is not part of it.
+	prepare(ctx context.Context) error
+	// dial makes connection i and says how it came about.
+	dial(ctx context.Context, i int) (net.Conn, stunt.Method, error)
+	// close ends all that runs, also after an error of the constructor.
+	close()
+}
+
+// build makes the world of a case and waits until both ends are ready. close
+// ends it, also after an error.
 func (w *world) build(ctx context.Context, c Case, state string) error {
 	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
 	defer cancel()
@@ -59,84 +59,39 @@ func (w *world) build(ctx context.Context, c Case, state string) error {
 		Delay: w.config.RTT / 4, Jitter: w.config.Jitter, Loss: w.config.Loss,
 		Hops: 2, NoIPv6: !c.ipv6,
 	}
-	address, err := w.serve(link, state)
+	server := w.lab.Host("server", nil, link)
+	if c.order != nil {
+		listener, dialer := c.place(w.lab, link)
+		w.ends, err = startPeers(ctx, w, hosts{server, listener, dialer}, *c.order)
+		return err
+	}
+	n := &nodes{world: w}
+	w.ends = n
+	address, err := n.serve(server, state)
 	if err != nil {
 		return err
 	}
 	listener, dialer := c.place(w.lab, link)
-	w.listener = w.node(listener, stunt.Config{Server: address, ID: peerID})
-	w.dialer = w.node(dialer, stunt.Config{Server: address})
-	ln, err := w.listener.Listen(ctx, 0)
-	if err != nil {
-		return err
-	}
-	w.echoes.Go(func() { w.echo(ln) })
-	for _, n := range []*stunt.Node{w.listener, w.dialer} {
-		if _, err := n.Report(ctx); err != nil {
-			return fmt.Errorf("the probe of a NAT: %w", err)
-		}
-	}
-	return nil
+	return n.start(ctx, hosts{server, listener, dialer}, address)
 }
 
-// serve starts the server, with two addresses and two ports, and returns its
-// address for nodes: that of the only family that the link carries well.
-func (w *world) serve(link natlab.Link, state string) (string, error) {
-	h := w.lab.Host("server", nil, link)
-	c := stuntd.Config{Open: h.Do, StateDir: state}
-	addrs := []netip.Addr{h.Addr(), h.AddAddr()}
-	if h.Addr6().IsValid() {
-		addrs = []netip.Addr{h.Addr6()}
-	}
-	for _, port := range []uint16{port1, port2} {
-		for _, a := range addrs {
-			c.Listen = append(c.Listen, netip.AddrPortFrom(a, port).String())
-		}
-	}
-	var err error
-	if w.server, err = stuntd.Start(c); err != nil {
-		return "", err
-	}
-	return w.server.Address(), nil
-}
+// hosts are those of a world.
+type hosts struct{ server, listener, dialer *natlab.Host }
 
-func (w *world) node(h *natlab.Host, c stunt.Config) *stunt.Node {
-	c.OpenSocket, c.Window = h.Do, w.config.Window
-	c.Relay = stunt.RelayNever // measured are direct paths
-	// Every node is a machine of its own, so it does not share the budget of
-	// this process.
-	c.Budget = stunt.NewBudget(guessSockets, guessSYNs)
-	c.Trace = &stunt.Trace{Step: func(s stunt.Step) {
-		w.trace.note(h.Name(), "%-9s %v %s %v", s.Phase, s.Remote, s.Method, s.Err)
-	}}
-	return &stunt.Node{Config: c}
-}
-
-// echo sends back what comes, until its listener is closed.
-func (w *world) echo(ln net.Listener) {
-	for {
-		c, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		w.echoes.Go(func() { // ends with the dialer's end of c, or at its deadline
-			defer c.Close()
-			c.SetDeadline(time.Now().Add(talkTimeout))
-			io.Copy(c, c)
-		})
-	}
-}
-
-// dial makes connection i and checks that bytes pass both ways. Its error is
-// that of ctx: a dial that fails is a result.
+// dial makes connection i and checks that bytes pass both ways. A dial that
+// fails is a result, and no error.
 func (w *world) dial(ctx context.Context, i int) (Dial, error) {
+	ready, cancel := context.WithTimeout(ctx, buildTimeout)
+	defer cancel()
+	if err := w.ends.prepare(ready); err != nil {
+		return Dial{}, err
+	}
 	before := w.trace.count()
 	w.trace.note(dialerHost, "dial %d", i)
 	began := time.Now()
-	c, err := w.dialer.Dial(ctx, "tcp", peerID)
-	d := Dial{Took: time.Since(began), Err: err}
+	c, method, err := w.ends.dial(ctx, i)
+	d := Dial{Method: method, Took: time.Since(began), Err: err}
 	if err == nil {
-		d.Method = c.Path().Method
 		d.Err = talk(c, i)
 	}
 	// Those of earlier dials that are still open count here: none gets lost.
@@ -146,13 +101,13 @@ func (w *world) dial(ctx context.Context, i int) (Dial, error) {
 }
 
 // talk sends something, hears the same, and closes c.
-func talk(c *stunt.Conn, i int) error {
+func talk(c net.Conn, i int) error {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(talkTimeout))
-	want := fmt.Appendf(nil, "bytes of connection %d", i)
+	want := fmt.Appendf(nil, "bytes of connection %d\n", i)
 	_, err := c.Write(want)
-	if err == nil {
-		err = c.CloseWrite()
+	if half, ok := c.(interface{ CloseWrite() error }); ok && err == nil {
+		err = half.CloseWrite()
 	}
 	got, readErr := io.ReadAll(c)
 	if err = errors.Join(err, readErr); err != nil {
@@ -166,14 +121,8 @@ func talk(c *stunt.Conn, i int) error {
 
 // close ends whatever build made.
 func (w *world) close() error {
-	for _, n := range []*stunt.Node{w.dialer, w.listener} {
-		if n != nil {
-			n.Close()
-		}
-	}
-	w.echoes.Wait()
-	if w.server != nil {
-		w.server.Close()
+	if w.ends != nil {
+		w.ends.close()
 	}
 	if w.lab == nil {
 		return nil
