@@ -54,11 +54,13 @@ func mostSockets(t testing.TB, h *natlab.Host) func() int {
 			}
 		}
 	})
-	return func() int {
+	stop := sync.OnceValue(func() int {
 		close(done)
 		wg.Wait()
 		return most
-	}
+	})
+	t.Cleanup(func() { stop() })
+	return stop
 }
 
 // TestGuessingManyPeers dials a hundred peers behind random NATs at once, of
@@ -69,7 +71,7 @@ func TestGuessingManyPeers(t *testing.T) {
 	w.noIPv6 = true
 	const peers, budget = 100, 2048
 	var nodes []*stunt.Node
-	theirs := stunt.NewBudget(1<<20, 1<<20) // they all live in this process, too
+	theirs := stunt.NewBudget(8192, 20000) // they all live in this process, too
 	var ready errgroup.Group
 	for i := range peers {
 		id := fmt.Sprint("p", i)
@@ -81,7 +83,7 @@ func TestGuessingManyPeers(t *testing.T) {
 		})
 	}
 	host := w.behind("d", "eim-apdf")
-	dialer := w.node(host, stunt.Config{Budget: stunt.NewBudget(budget, 20000)})
+	dialer := w.node(host, stunt.Config{Budget: stunt.NewBudget(budget, 20000), Relay: stunt.RelayNever})
 	require.NoError(t, ready.Wait())
 	w.ready(append(nodes, dialer)...)
 	most := mostSockets(t, host)
@@ -128,7 +130,7 @@ func TestGuessLeavesNothing(t *testing.T) {
 			w := newWorld(t, 20*time.Millisecond)
 			w.noIPv6 = true
 			hosts := []*natlab.Host{w.behind("d", c.dialer), w.behind("l", c.listener)}
-			dialer := w.node(hosts[0], stunt.Config{Warm: -1})
+			dialer := w.node(hosts[0], stunt.Config{Warm: -1, Relay: stunt.RelayNever})
 			node := w.node(hosts[1], stunt.Config{ID: "peer", Warm: -1})
 			ln := listen(t, node, 0)
 			w.ready(dialer, node)
