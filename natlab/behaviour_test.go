@@ -242,6 +242,37 @@ func TestRebootLosesMappings(t *testing.T) {
 	require.Equal(t, w.mapped, w.seenFrom(t, w.s2, portQ), "the ports begin anew")
 }
 
+// A hole that a SYN left behind lets its destination in, until time goes by:
+// the connection that stands is there after that, too.
+func TestAgeClosesHoles(t *testing.T) {
+	t.Parallel()
+	linux, _ := nat.Profile("linux")
+	for name, place := range map[string]func(*Lab) router{
+		"ours":   func(l *Lab) router { return l.NAT("nat", nil, linux, Link{}) },
+		"kernel": func(l *Lab) router { return l.KernelNAT("nat", nil, Plain, Link{}) },
+	} {
+		for _, aged := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/%v", name, aged), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, 1, place)
+				to := w.s2.AddrPort(portKnock + 1) // where the knock comes from
+				w.s2.SetLink(Link{Down: true})
+				a := start(t, w.alice, w.alice.AddrPort(portAlice), to, 0)
+				w.await(t, "s2 down drop: link down", flow(w.mapped, to, "S"))
+				a.cancel()
+				<-a.err // no more SYNs
+				w.s2.SetLink(Link{})
+				want := "in"
+				if aged {
+					require.NoError(t, w.router.Age())
+					want = "dropped"
+				}
+				require.Equal(t, want, w.knock(t, w.s2, w.mapped))
+			})
+		}
+	}
+}
+
 func TestPools(t *testing.T) {
 	t.Parallel()
 	for pooling, want := range map[nat.Pooling]int{nat.Paired: 1, nat.Arbitrary: 3} {

@@ -90,6 +90,9 @@ func (k *KernelNAT) Command(path string, args ...string) *Cmd {
 // Do is [Host.Do] on the router.
 func (k *KernelNAT) Do(open func() error) error { return k.ns.do(open) }
 
+// Age is [NAT.Age] for the kernel's connection tracking.
+func (k *KernelNAT) Age() error { return k.ns.age() }
+
 // SetLink changes the router's link while packets are on it.
 func (k *KernelNAT) SetLink(link Link) { k.wire.set(k.lab, link) }
 

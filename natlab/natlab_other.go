@@ -32,6 +32,7 @@ func (*namespace) setGateway(string, netip.Addr) error                        { 
 func (*namespace) masquerade(Masquerade) error                                { return errNotLinux }
 func (*namespace) veth(string, *namespace, netip.Prefix, netip.Prefix) error  { return errNotLinux }
 func (*namespace) flushMappings() error                                       { return errNotLinux }
+func (*namespace) age() error                                                 { return errNotLinux }
 
 type alarm struct{}
 

@@ -89,6 +89,17 @@ func (n *NAT) Reboot(now time.Time) {
 	n.forget()
 }
 
+// Age removes what is half open or closing, as their timeouts would: minutes go
+// by for the holes that nobody came through, and for nothing else.
+func (n *NAT) Age(now time.Time) {
+	for _, s := range n.in {
+		if s.m.proto == protoTCP && s.state != Established {
+			n.remove(s)
+		}
+	}
+	n.sweep(now)
+}
+
 func (n *NAT) forget() {
 	n.table = newTable()
 	n.held = make(map[flow]*held)

@@ -213,6 +213,16 @@ func TestReboot(t *testing.T) {
 	require.Equal(t, 40000, port(s.connect(x1, sp)), "it begins again")
 }
 
+func TestAge(t *testing.T) {
+	s := newSim(t, Config{Mapping: APDM, Filtering: APDF, Strict: true})
+	s.establish(x1, rp)
+	hole := s.connect(x1, rq)
+	require.Len(t, s.states(), 2)
+	s.Age(s.now)
+	require.Equal(t, []State{Established}, s.states(), "what stands stays")
+	require.Empty(t, s.in(pkt{src: rq, dst: hole, flags: "S"}), "the hole is gone")
+}
+
 func TestTableIsBounded(t *testing.T) {
 	s := newSim(t, Config{Filtering: EIF, Timeouts: Timeouts{HalfOpen: time.Second}})
 	public := s.connect(x1, rp)
