@@ -33,7 +33,7 @@ type Config struct {
 	// chance of 84 % at least.
 	N int
 	// PerWorld is how many of these one lab sees, one after the other; the
-	// next ones begin in a fresh one with the next seed. 0: 7.
+	// next ones begin in a fresh one with the next seed. 0: 10.
 	PerWorld int
 	// Seed decides every random choice of the first lab's NATs.
 	Seed uint64
@@ -64,7 +64,7 @@ func (c Config) orDefault() Config {
 		}
 	}
 	def(&c.N, 20)
-	def(&c.PerWorld, 7)
+	def(&c.PerWorld, 10)
 	def(&c.Jobs, 20)
 	if c.RTT <= 0 {
 		c.RTT = 100 * time.Millisecond
