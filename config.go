@@ -38,7 +38,7 @@ type Config struct {
 	Security Security
 
 	// Relay says whether a server may carry the bytes where no direct path is
-	// found. Both ends have a say. What goes over a relay is encrypted between
+	// found, or until it is. Both ends have a say. What goes over a relay is encrypted between
 	// the two ends, with Raw as well.
 	Relay RelayPolicy
 
@@ -62,9 +62,9 @@ type Config struct {
 	// nothing is kept.
 	CacheDir string
 
-	// Window is how long a dial tries to punch, once both ends were told; then it
-	// takes a relay, if there is one. 0: 5 s, which covers the second
-	// retransmission of a lost SYN.
+	// Window is how long a dial tries to punch, once both ends were told. It may
+	// have a relay meanwhile, or take one then: see RelayAuto. 0: 5 s, which
+	// covers the second retransmission of a lost SYN.
 	Window time.Duration
 
 	// Budget bounds what guessing at the ports of random NATs may take. Nil:

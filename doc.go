@@ -19,7 +19,7 @@
 // What both get is a [net.Conn] over one kernel TCP connection between the two
 // hosts. The server (stuntd) introduces them to each other and sees no byte of
 // it; the connection lives on if the server dies. Only where nothing gets the two
-// together does a server relay, what it can't read: see [RelayPolicy].
+// together, or not soon, does a server relay, what it can't read: see [RelayPolicy].
 //
 // # How it works
 //

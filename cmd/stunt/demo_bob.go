@@ -33,7 +33,7 @@ func runBob(ctx context.Context, e *env, args []string) error {
 		}
 	}
 	if p.relayed.Load() {
-		p.tell("has had bytes carried by the server, which could read none of them, where no direct path was there yet")
+		p.tell("has had bytes carried by the server, encrypted from end to end, while there was no direct path")
 	} else {
 		p.tell("has had no byte carried by the server")
 	}
