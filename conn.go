@@ -19,6 +19,10 @@ type Conn struct {
 	raw  *net.TCPConn // nil in Encrypted mode
 	peer Peer
 
+	// settle ends a move that may be under way, before Close: the peer acts on
+	// it, too. Set before the program has the connection; nil: there is none.
+	settle func()
+
 	mu      sync.Mutex // guards following
 	path    Path
 	closed  bool
@@ -55,8 +59,13 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return n, c.told("write", err)
 }
 
-// Close closes the connection and unblocks Read and Write.
+// Close closes the connection and unblocks Read and Write. While a move from a
+// relay to a direct path is under way it waits for the peer's part in that, for a
+// round trip usually and 2 s at most.
 func (c *Conn) Close() error {
+	if c.settle != nil {
+		c.settle()
+	}
 	err := c.rw.Close()
 	c.mu.Lock()
 	c.closed = true

@@ -26,20 +26,26 @@ type upgrade struct {
 // closed, or the node is, which ends its races. The program has it meanwhile.
 func (u upgrade) start() {
 	ctx, cancel := context.WithCancel(context.Background())
-	u.conn.whenClosed(cancel)
+	done := make(chan struct{})
+	u.conn.settle = func() {
+		cancel()
+		<-done
+	}
 	u.node.wg.Go(func() { // as above
 		defer cancel()
-		u.run(ctx)
+		u.run(ctx, done)
 	})
 }
 
-func (u upgrade) run(ctx context.Context) {
+// run closes done when the connection stays where it is.
+func (u upgrade) run(ctx context.Context, done chan<- struct{}) {
 	p, err := u.race.Upgrade(ctx)
 	if err == nil {
 		if err = u.conn.move(p, attempts(u.race.Tries(), u.began), time.Since(u.began)); err != nil {
 			p.Conn.Close() // the connection has ended
 		}
 	}
+	close(done)
 	kept, method := u.conn, punch.Relay
 	switch {
 	case err == nil:

@@ -11,9 +11,10 @@ import (
 )
 
 // agreeTime bounds how long the dialer waits for the listener's word that it
-// goes over, too: a round trip, and three retransmissions of a lost segment. It
+// goes over, too: a round trip, and three retransmissions of a lost segment
+// (after 0.2, 0.6 and 1.4 s). Closing the connection may have to wait for it. It
 // is well below the time that a secure.Conn waits for a Move.
-const agreeTime = 5 * time.Second
+const agreeTime = 2 * time.Second
 
 // GoesOn reports whether the race goes on after p was chosen: a relay was, and
 // something better may come of what is under way. Then the caller ends it with
@@ -28,12 +29,12 @@ func (r *Race) GoesOn(p *Path) bool {
 // ends agree to go on; then the caller moves the connection there at once, as
 // the other end does. It is called after a Wait whose path GoesOn. On an
 // error there is no such path, and the connection stays where it is; the race
-// is over in any case. ctx ends with the connection: Stop does not end an
-// agreement that is under way, which the other end may be acting on.
+// is over in any case. Neither ctx nor Stop ends an agreement that is under way:
+// the other end may be acting on it.
 func (r *Race) Upgrade(ctx context.Context) (*Path, error) {
 	p, err := r.upgrade(ctx)
 	if err == nil {
-		err = r.agree(ctx, p)
+		err = r.agree(p)
 	}
 	if err != nil {
 		r.Stop()
@@ -70,11 +71,11 @@ func (r *Race) upgrade(ctx context.Context) (*Path, error) {
 // agree has both ends know that the other goes over to a path. The dialer asks
 // for one path only, and only once, so that both mean the same; if the answer is
 // lost, the path is, and the connection with it.
-func (r *Race) agree(ctx context.Context, p *Path) error {
+func (r *Race) agree(p *Path) error {
 	p.Conn.SetDeadline(time.Now().Add(agreeTime))
 	var err error
 	if r.cfg.Dialer {
-		err = ask(ctx, p)
+		err = ask(p)
 	} else {
 		_, err = p.Conn.Write(p.Session.Moved(p.mine, p.theirs))
 	}
@@ -88,17 +89,7 @@ func (r *Race) agree(ctx context.Context, p *Path) error {
 }
 
 // ask is the dialer's half of agree.
-func ask(ctx context.Context, p *Path) error {
-	ended := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(ended)
-		p.Conn.SetDeadline(time.Unix(1, 0))
-	})
-	defer func() {
-		if !stop() {
-			<-ended // lest it undo the deadline that comes next
-		}
-	}()
+func ask(p *Path) error {
 	if _, err := p.Conn.Write(p.Session.Move(p.mine, p.theirs)); err != nil {
 		return err
 	}

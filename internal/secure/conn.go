@@ -189,6 +189,7 @@ func (c *Conn) close() error {
 		c.lockOut()     // after moveOut at most, which the deadline ends
 		_ = c.goodbye() // if it fails, the peer sees what happened: no proper end
 		c.unlockOut()
+		c.settle()
 	}
 	return c.legs.close()
 }

@@ -150,6 +150,28 @@ func (c *Conn) follow() error {
 	}
 }
 
+// settle reads the switch records that are still to come, before the legs are closed: one that is closed with bytes unread
+// resets the connection, and a relay passes that on ahead of what was written. It stops at what the program has not
+// read, with which that is as it should be. Called by close only.
+func (c *Conn) settle() {
+	c.inMu.Lock() // after a Read that waited, which its deadline has ended
+	defer c.inMu.Unlock()
+	for end := time.Now().Add(farewell); c.legs.unsettled(); {
+		c.from.SetReadDeadline(end)
+		if _, err := c.in.read(c.from, nil); err != errSwitched {
+			return
+		}
+		c.from, c.in.switched = c.legs.advance(&c.legs.in), time.Time{}
+	}
+}
+
+// unsettled reports whether the receiving direction has a leg to go to.
+func (l *legs) unsettled() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.inOver && l.in+1 < len(l.all)
+}
+
 // over notes that a direction has ended.
 func (c *Conn) over(direction *bool) {
 	c.legs.mu.Lock()

@@ -21,7 +21,7 @@ import (
 // movedStream returns what s writes over its first connection and over the one that it is moved to.
 func movedStream(t testing.TB, s *Session, first, second string) (before, after []byte) {
 	t.Helper()
-	old, next := &wire{}, &wire{}
+	old, next := &wire{in: &bytes.Buffer{}}, &wire{in: &bytes.Buffer{}}
 	c, err := s.Conn(old)
 	require.NoError(t, err)
 	_, err = c.Write([]byte(first))
@@ -480,4 +480,29 @@ func TestMoveClose(t *testing.T) {
 			require.Equal(t, "last words", string(got))
 		})
 	}
+	inBubble(t, "the peer's switch is unread", func(t *testing.T) {
+		m := newMoved(t, 1000)
+		defer m.close()
+		_, err := m.a.Write([]byte("last "))
+		require.NoError(t, err)
+		a, b := m.pipe(1000)
+		require.NoError(t, m.b.Move(b))
+		synctest.Wait()
+		require.NoError(t, m.a.Move(a))
+		_, err = m.a.Write([]byte("words"))
+		require.NoError(t, err)
+		require.NoError(t, m.a.Close(), "which would reset the old leg")
+		got, err := io.ReadAll(m.b)
+		require.NoError(t, err)
+		require.Equal(t, "last words", string(got))
+	})
+	inBubble(t, "the peer's switch does not come", func(t *testing.T) {
+		m := newMoved(t, 1000)
+		defer m.close()
+		a, _ := m.pipe(1000)
+		require.NoError(t, m.a.Move(a))
+		began := time.Now()
+		require.NoError(t, m.a.Close())
+		require.Equal(t, farewell, time.Since(began))
+	})
 }
