@@ -264,7 +264,7 @@ func TestAgeClosesHoles(t *testing.T) {
 				w.s2.SetLink(Link{})
 				want := "in"
 				if aged {
-					require.NoError(t, w.router.Age())
+					require.NoError(t, w.Age())
 					want = "dropped"
 				}
 				require.Equal(t, want, w.knock(t, w.s2, w.mapped))

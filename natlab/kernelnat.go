@@ -59,6 +59,7 @@ func (l *Lab) KernelNAT(name string, at Place, m Masquerade, link Link) *KernelN
 	k.wan = l.open(name, ns, tunConfig{name: outsideTUN, mtu: link.mtu(), addrs: outside, gateway: true}, k.send)
 	k.lan = l.open(name, ns, tunConfig{name: insideTUN, mtu: Link{}.mtu(), addrs: inside}, k.receive)
 	outer.attach(k.public, k.wire)
+	l.ages(k)
 	l.log.Debug("kernel NAT", "name", name, "at", outer.String(), "public", k.public, "inside", k.inside.String(), "ports", m.String())
 	return k
 }

@@ -27,6 +27,7 @@ type Lab struct {
 	used    struct{ hosts, pools, hops, nats, veths int } // addresses given out
 	devices []device
 	running map[*Cmd]struct{}
+	routers []interface{ Age() error }
 }
 
 // device is a TUN device in its namespace.
@@ -89,6 +90,25 @@ func (l *Lab) Close() error {
 		d.ns.close()
 	}
 	return err
+}
+
+// Age is that of every NAT of the lab.
+func (l *Lab) Age() error {
+	l.mu.Lock()
+	routers := l.routers
+	l.mu.Unlock()
+	var errs []error
+	for _, r := range routers {
+		errs = append(errs, r.Age())
+	}
+	return errors.Join(errs...)
+}
+
+// ages adds a router to those.
+func (l *Lab) ages(r interface{ Age() error }) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.routers = append(l.routers, r)
 }
 
 // RTT returns the sum of the delays configured on the way from a to b and

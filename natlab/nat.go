@@ -38,6 +38,7 @@ func (l *Lab) NAT(name string, at Place, c nat.Config, link Link) *NAT {
 		n.public = append(n.public, a)
 	}
 	n.engine = nat.New(c, n.public, derive(l.config.Seed, name))
+	l.ages(n)
 	for _, a := range n.public {
 		outer.attach(a, n.wire)
 	}

@@ -93,7 +93,6 @@ type router interface {
 	Place
 	Name() string
 	Public() []netip.Addr
-	Age() error
 }
 
 // tcp opens sockets on a host with shared ports, as hole punching does.

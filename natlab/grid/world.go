@@ -81,6 +81,11 @@ type hosts struct{ server, listener, dialer *natlab.Host }
 // dial makes connection i and checks that bytes pass both ways. A dial that
 // fails is a result, and no error.
 func (w *world) dial(ctx context.Context, i int) (Dial, error) {
+	// The dials of one lab are each the first between their NATs: what earlier
+	// ones opened and nobody came through is long closed.
+	if err := w.lab.Age(); err != nil {
+		return Dial{}, err
+	}
 	ready, cancel := context.WithTimeout(ctx, buildTimeout)
 	defer cancel()
 	if err := w.ends.prepare(ready); err != nil {
