@@ -84,7 +84,7 @@ func FuzzModel(f *testing.F) {
 			func() (Guess, bool) { return SizeOneSided(m.Space(), 0.98, Budget{}) },
 			func() (Guess, bool) { return SizeTwoSided(m.Space(), Space{Ports: 512}, 0.98, Budget{}) },
 		} {
-			if g, ok := size(); ok && (g.Sockets > 256 || g.SYNs > 1024 || !(g.Chance >= Worth && g.Chance <= 1)) {
+			if g, ok := size(); ok && (g.Sockets > 320 || g.SYNs > 1024 || !(g.Chance >= Worth && g.Chance <= 1)) {
 				t.Fatalf("%+v", g)
 			}
 		}

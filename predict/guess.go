@@ -9,8 +9,8 @@ import (
 // that promises less is not started.
 const Worth = 0.1
 
-// Budget bounds what one attempt may spend. Zero fields mean the defaults, 256
-// sockets and 1,024 SYNs: together they find one of all 64,511 ports with 98 %.
+// Budget bounds what one attempt may spend. Zero fields mean the defaults, 320
+// sockets and 1,024 SYNs: together they find one of all 64,512 ports with 99 %.
 type Budget struct {
 	Sockets int // local ports on the side whose NAT draws at random
 	SYNs    int // destination ports that one side dials
@@ -18,7 +18,7 @@ type Budget struct {
 
 func (b Budget) sockets() int {
 	if b.Sockets <= 0 {
-		return 256
+		return 320
 	}
 	return b.Sockets
 }

@@ -102,10 +102,10 @@ func TestSizeOneSided(t *testing.T) {
 		guess  Guess
 		worth  bool
 	}{
-		{"full range", 64512, 0.98, Budget{}, Guess{256, 977, 0.98}, true},
+		{"full range", 64512, 0.99, Budget{}, Guess{320, 920, 0.99}, true},
 		{"full range, many sockets", 64512, 0.98, Budget{Sockets: 1024}, Guess{500, 501, 0.98}, true},
-		{"full range, more than can be had", 64512, 0.999, Budget{}, Guess{256, 1024, 0.983}, true},
-		{"the range of Linux", 28232, 0.98, Budget{}, Guess{256, 427, 0.98}, true},
+		{"full range, more than can be had", 64512, 0.999, Budget{}, Guess{320, 1024, 0.994}, true},
+		{"the range of Linux", 28232, 0.98, Budget{}, Guess{320, 342, 0.98}, true},
 		{"a block of 2,048", 2048, 0.98, Budget{}, Guess{88, 88, 0.98}, true},
 		{"a block of 512", 512, 0.98, Budget{}, Guess{43, 43, 0.98}, true},
 		{"certainty", 4, 1, Budget{}, Guess{1, 4, 1}, true},

@@ -14,7 +14,7 @@ type reach struct {
 }
 
 // aim is the chance that a dial sizes its guesses for.
-const aim = 0.985
+const aim = 0.99
 
 const (
 	sameRefusal = "not directly to peers whose NAT or firewall refuses SYNs as this one does"

@@ -31,7 +31,7 @@ func (s Side) numbering() numbering {
 
 const (
 	// wanted is the chance that a guess is sized for.
-	wanted = 0.985
+	wanted = 0.99
 	// paceOfSYNs is what a budget lets through in a second by default; a plan
 	// that waits for the other's SYNs to be out reckons with it.
 	paceOfSYNs = 1500
