@@ -202,6 +202,8 @@ func TestRelayIsKilled(t *testing.T) {
 	dial.Stderr = stderr
 	require.NoError(t, dial.Start())
 	require.Contains(t, stderr.await(t, "alice ("), "connected, relay, ")
+	// The dialer's word that it has chosen may still be on its way through the relay.
+	require.Eventually(t, func() bool { return strings.Contains(alice.String(), ": connected, relay, ") }, 30*time.Second, time.Millisecond)
 	require.NoError(t, serve.Process.Kill())
 	require.Error(t, dial.Wait(), "it was cut off, and says so")
 	require.Eventually(t, func() bool { return strings.Contains(alice.String(), ": closed after ") }, 30*time.Second, time.Millisecond)
