@@ -130,7 +130,8 @@ func Run(ctx context.Context, c Config) (*Grid, error) {
 			ds, repeated, err := r.steady(ctx, j, filepath.Join(state, fmt.Sprint(i)))
 			mu.Lock()
 			defer mu.Unlock()
-			j.result.Dials = append(j.result.Dials, ds...)
+			j.result.Dials = append(j.result.Dials, ds.direct...)
+			j.result.Relayed = append(j.result.Relayed, ds.relayed...)
 			g.Repeated += repeated
 			if err != nil && ctx.Err() == nil {
 				errs = append(errs, fmt.Errorf("%v: %w", j.result.Case, err))
@@ -223,7 +224,7 @@ type runner struct {
 
 // steady is run, once more if the machine stood still meanwhile: whatever came
 // of that, good or bad, is not about NATs.
-func (r runner) steady(ctx context.Context, j job, state string) (dials []Dial, repeated int, err error) {
+func (r runner) steady(ctx context.Context, j job, state string) (dials dials, repeated int, err error) {
 	for ; ; repeated++ {
 		began := time.Now()
 		dials, err = r.run(ctx, j, fmt.Sprintf("%s-%d", state, repeated))
@@ -234,18 +235,18 @@ func (r runner) steady(ctx context.Context, j job, state string) (dials []Dial, 
 }
 
 // run makes the dials of a job in a lab of its own.
-func (r runner) run(ctx context.Context, j job, state string) (dials []Dial, err error) {
+func (r runner) run(ctx context.Context, j job, state string) (dials dials, err error) {
 	select {
 	case r.slots <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return dials, ctx.Err()
 	}
 	w := &world{config: r.config.over(j.result.Case.Link), seed: r.config.Seed + uint64(j.world)}
 	if r.config.TraceDir != "" {
 		f, err := os.Create(filepath.Join(r.config.TraceDir, fmt.Sprintf("%s-%d.txt", j.result.Case.file(), j.world)))
 		if err != nil {
 			<-r.slots
-			return nil, err
+			return dials, err
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
 		w.trace.file = f
@@ -255,20 +256,39 @@ func (r runner) run(ctx context.Context, j job, state string) (dials []Dial, err
 	return dials, errors.Join(err, w.close())
 }
 
-// measure builds the world and makes the dials of a job.
-func (w *world) measure(ctx context.Context, j job, state string) (dials []Dial, err error) {
+// dials are those of one lab.
+type dials struct {
+	direct  []Dial
+	relayed []Dial // where none of direct was answered
+}
+
+// measure builds the world and makes the dials of a job; and if no direct path
+// was found, as many that may take the relay.
+func (w *world) measure(ctx context.Context, j job, state string) (ds dials, err error) {
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return ds, ctx.Err()
 	}
 	if err := w.build(ctx, j.result.Case, state); err != nil {
-		return nil, err
+		return ds, err
 	}
-	for i := range j.dials {
-		d, err := w.dial(ctx, i)
-		if err != nil {
-			return dials, err
+	some := func(into *[]Dial) (answered bool, err error) {
+		for i := range j.dials {
+			d, err := w.dial(ctx, i)
+			if err != nil {
+				return answered, err
+			}
+			answered = answered || d.Err == nil
+			*into = append(*into, d)
 		}
-		dials = append(dials, d)
+		return answered, nil
 	}
-	return dials, nil
+	n, product := w.ends.(*nodes)
+	if answered, err := some(&ds.direct); answered || err != nil || !product {
+		return ds, err
+	}
+	if err := n.takeRelay(ctx); err != nil {
+		return ds, err
+	}
+	_, err = some(&ds.relayed)
+	return ds, err
 }

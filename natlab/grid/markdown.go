@@ -66,7 +66,7 @@ func (g *Grid) whole(b *bytes.Buffer) {
 		}
 		fmt.Fprintf(b, "\n| %s | method | worked | round trips | SYNs |\n| --- | --- | --- | --- | --- |\n", strings.ToLower(l.List.Title))
 		for i := range l.Results {
-			r := &l.Results[i]
+			r := l.Results[i].Shown()
 			about := ""
 			if r.Case.About != "" {
 				about = ": " + escape(r.Case.About)
@@ -135,8 +135,7 @@ func (g *Grid) table(b *bytes.Buffer, notes *footnotes) {
 	for i, row := range g.Cells {
 		fmt.Fprintf(b, "| **%s** |", g.Config.Sides[i].Name)
 		for j := range row {
-			r := &row[j]
-			fmt.Fprintf(b, " %s |", cell(r, notes))
+			fmt.Fprintf(b, " %s |", cell(row[j].Shown(), notes))
 		}
 		fmt.Fprintln(b)
 	}
@@ -147,7 +146,7 @@ func cell(r *Result, notes *footnotes) string {
 	case 0:
 		return "—" + notes.mark(r)
 	case len(r.Dials):
-		return fmt.Sprintf("%s %d/%d<br>%s · %s", r.method(), r.OK(), len(r.Dials), r.trips(), r.syns())
+		return fmt.Sprintf("%s %d/%d%s<br>%s · %s", r.method(), r.OK(), len(r.Dials), notes.mark(r), r.trips(), r.syns())
 	}
 	return fmt.Sprintf("%s **%d/%d** (%s)%s<br>%s · %s", r.method(), r.OK(), len(r.Dials), between(r.OK(), len(r.Dials)), notes.mark(r), r.trips(), r.syns())
 }

@@ -25,6 +25,8 @@ const (
 type nodes struct {
 	world            *world
 	server           *stuntd.Server
+	address          string
+	hosts            hosts
 	listener, dialer *stunt.Node
 	echoes           sync.WaitGroup
 }
@@ -51,8 +53,9 @@ func (n *nodes) serve(h *natlab.Host, state string) (string, error) {
 
 // start makes both nodes and waits until they know their NAT.
 func (n *nodes) start(ctx context.Context, h hosts, address string) error {
+	n.address, n.hosts = address, h
 	n.listener = n.node(h.listener, stunt.Config{Server: address, ID: peerID})
-	n.dialer = n.node(h.dialer, stunt.Config{Server: address})
+	n.dialer = n.node(h.dialer, stunt.Config{Server: address, Relay: stunt.RelayNever}) // measured are direct paths
 	ln, err := n.listener.Listen(ctx, 0)
 	if err != nil {
 		return err
@@ -66,9 +69,18 @@ func (n *nodes) start(ctx context.Context, h hosts, address string) error {
 	return nil
 }
 
+// takeRelay has another node dial from here on, which may take the relay.
+func (n *nodes) takeRelay(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
+	defer cancel()
+	n.dialer.Close()
+	n.dialer = n.node(n.hosts.dialer, stunt.Config{Server: n.address})
+	_, err := n.dialer.Report(ctx)
+	return err
+}
+
 func (n *nodes) node(h *natlab.Host, c stunt.Config) *stunt.Node {
 	c.OpenSocket, c.Window = h.Do, n.world.config.Window
-	c.Relay = stunt.RelayNever // measured are direct paths
 	// Every node is a machine of its own, so it does not share the budget of
 	// this process.
 	c.Budget = stunt.NewBudget(guessSockets, guessSYNs)

@@ -22,6 +22,20 @@ type Result struct {
 	Case  Case
 	RTT   time.Duration // as in Config
 	Dials []Dial
+	// Relayed are as many dials that may take the server's relay, where none
+	// of Dials, which may not, was answered.
+	Relayed []Dial
+
+	why string // no direct path; of what Shown returns
+}
+
+// Shown returns the result as tables show it: how the two meet, directly or
+// over the relay, and then why not directly.
+func (r *Result) Shown() *Result {
+	if r.OK() > 0 || len(r.Relayed) == 0 {
+		return r
+	}
+	return &Result{Case: r.Case, RTT: r.RTT, Dials: r.Relayed, why: r.Reason()}
 }
 
 // OK returns how many dials gave a connection that worked.
@@ -96,9 +110,12 @@ func (r *Result) failure() error {
 	return r.Dials[i].Err
 }
 
-// Reason says why the first dial that failed did, in the words of the dialer.
-// Empty: none failed.
+// Reason says why the first dial that failed did, in the words of the dialer,
+// or why those over a relay were needed. Empty: none failed.
 func (r *Result) Reason() string {
+	if r.why != "" {
+		return r.why
+	}
 	err := r.failure()
 	var de *stunt.DialError
 	switch {

@@ -26,7 +26,7 @@ text{font:12px ui-sans-serif,system-ui,sans-serif;fill:#1f2328}
 .in{font-size:11px;font-weight:600;fill:#fff;text-anchor:middle}
 .sub{font-size:9px;font-weight:400}
 .axis{fill:#656d76}
-.direct{fill:#1f6feb}.local{fill:#0e7c86}.open{fill:#1a7f37}.foreseen{fill:#8250df}.part{fill:#9a6700}.none{fill:#a40e26}
+.direct{fill:#1f6feb}.local{fill:#0e7c86}.open{fill:#1a7f37}.foreseen{fill:#8250df}.part{fill:#9a6700}.relay{fill:#57606a}.none{fill:#a40e26}
 @media (prefers-color-scheme:dark){text{fill:#e6edf3}.in{fill:#fff}.axis{fill:#9198a1}}
 </style>
 `
@@ -34,7 +34,7 @@ text{font:12px ui-sans-serif,system-ui,sans-serif;fill:#1f2328}
 // legend is the meaning of the colours, which are classes of svgStyle.
 var legend = []struct{ class, text string }{
 	{"direct", "direct or reversed"}, {"local", "LAN or hairpin"}, {"open", "simultaneous open"},
-	{"foreseen", "port predicted or guessed"}, {"part", "not every time"}, {"none", "no path"},
+	{"foreseen", "port predicted or guessed"}, {"part", "not every time"}, {"relay", "relay"}, {"none", "no path"},
 }
 
 // class returns the colour of a result: of a foreseen port where one was
@@ -55,6 +55,8 @@ func (r *Result) class() string {
 			class = cmp.Or(class, "local")
 		case stunt.SimultaneousOpen:
 			class = cmp.Or(class, "open")
+		case stunt.Relayed:
+			class = cmp.Or(class, "relay")
 		default:
 			return "foreseen"
 		}
@@ -79,7 +81,7 @@ func (g *Grid) WriteSVG(w io.Writer) error {
 		g.svgTable(&b)
 	}
 	for i := range shared {
-		r := &shared[i]
+		r := shared[i].Shown()
 		y := below + svgLine*i + svgLine/2
 		fmt.Fprintf(&b, `<rect class="%s" x="8" y="%d" width="%d" height="18" rx="3"/><text class="in" x="%d" y="%d">%d/%d</text>`,
 			r.class(), y, svgCellW, 8+svgCellW/2, y+13, r.OK(), len(r.Dials))
@@ -101,7 +103,7 @@ func (g *Grid) svgTable(b *bytes.Buffer) {
 	}
 	for i, row := range g.Cells {
 		for j := range row {
-			r := &row[j]
+			r := row[j].Shown()
 			x, y := svgLeft+j*(svgCellW+svgGap), svgTop+i*(svgCellH+svgGap)
 			fmt.Fprintf(b, `<g><title>%s: %s %d/%d, %s, %s SYNs</title><rect class="%s" x="%d" y="%d" width="%d" height="%d" rx="4"/>`,
 				text(r.Case.String()), r.method(), r.OK(), len(r.Dials), between(r.OK(), len(r.Dials)), r.syns(), r.class(), x, y, svgCellW, svgCellH)

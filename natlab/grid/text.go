@@ -78,7 +78,7 @@ func (r *Result) rate() string {
 // WriteText writes one line per pair, with columns that a program can split
 // at two spaces: listener, dialer, method, successes of dials, the interval
 // that the chance of one is in with 95 % confidence, median time in round
-// trips, SYNs per dial, and the reason where one failed. The lists follow, with
+// trips, SYNs per dial, and the reason where one failed or took the relay. The lists follow, with
 // a name instead of the two sides, and the targets.
 func (g *Grid) WriteText(w io.Writer) error {
 	fmt.Fprintf(w, "%s\n", g.conditions())
@@ -88,7 +88,7 @@ func (g *Grid) WriteText(w io.Writer) error {
 		fmt.Fprintln(t, "\nlistener\tdialer\t"+columns)
 		for _, row := range g.Cells {
 			for i := range row {
-				r := &row[i]
+				r := row[i].Shown()
 				fmt.Fprintf(t, "%s\t%s\t%s\n", r.Case.Listener, r.Case.Dialer, r.columns())
 			}
 		}
@@ -100,7 +100,7 @@ func (g *Grid) WriteText(w io.Writer) error {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintf(t, "\n%s\t%s\n", strings.ToLower(l.List.Title), columns)
 		for i := range l.Results {
-			r := &l.Results[i]
+			r := l.Results[i].Shown()
 			fmt.Fprintf(t, "%s\t%s\n", r.Case, r.columns())
 		}
 		if err := t.Flush(); err != nil {
@@ -144,7 +144,7 @@ func (v Verdict) met() string {
 
 func (r *Result) columns() string {
 	s := fmt.Sprintf("%s\t%s\t%s\t%s", r.method(), r.rate(), r.trips(), r.syns())
-	if reason := r.Reason(); r.OK() == 0 {
+	if reason := r.Reason(); r.OK() == 0 || r.why != "" {
 		s += "\t" + reason
 	} else if reason != "" {
 		s += "\t" + r.failure().Error() // others worked: how this one ended says more
