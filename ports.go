@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/gostunt/stunt/internal/punch"
@@ -252,34 +253,47 @@ func (p *ports) rest(always bool) bool {
 	return true
 }
 
-// topUp opens slots until enough are warm, or one can't be opened: the next
-// demand tries again.
+// topUp opens slots until enough are warm, or some can't be opened: the next
+// demand tries again. All that are missing are opened at once, since each waits
+// two round trips for the server, in which dials take more.
 func (p *ports) topUp() {
 	for p.life.Err() == nil {
 		p.mu.Lock()
 		dead := p.bury()
-		enough := len(p.warm) >= p.want
+		missing := p.want - len(p.warm)
 		p.mu.Unlock()
 		for _, s := range dead {
 			p.release(s)
 		}
-		if enough {
+		if missing <= 0 {
 			return
 		}
-		s, err := p.open(p.life)
-		if err != nil {
+		var opening errgroup.Group
+		for range missing {
+			opening.Go(p.warmOne)
+		}
+		if opening.Wait() != nil {
 			return
-		}
-		p.mu.Lock()
-		current := s.network == p.network
-		if current {
-			p.warm = append(p.warm, s)
-		}
-		p.mu.Unlock()
-		if !current {
-			p.release(s)
 		}
 	}
+}
+
+// warmOne opens one slot and keeps it ready.
+func (p *ports) warmOne() error {
+	s, err := p.open(p.life)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	current := s.network == p.network
+	if current {
+		p.warm = append(p.warm, s)
+	}
+	p.mu.Unlock()
+	if !current {
+		p.release(s)
+	}
+	return nil
 }
 
 // renew drops what belongs to a network that the host has left: the warm
