@@ -44,7 +44,7 @@ func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 // stream returns the records that s makes of writes and a Close.
 func stream(t testing.TB, s *Session, writes ...string) []byte {
 	t.Helper()
-	w := &wire{}
+	w := &wire{in: &bytes.Buffer{}}
 	c, err := s.Conn(w)
 	require.NoError(t, err)
 	for _, p := range writes {
@@ -226,6 +226,32 @@ func TestHalfClose(t *testing.T) {
 }
 
 // TestFinWithoutClose is the attack that the close record is there for.
+// TestCloseAfterTheirs: a server that has its request answers and closes, and
+// does not read on to the end that the client has said already. Bytes unread
+// in the kernel would make its close a reset, and lose what is still to go out.
+func TestCloseAfterTheirs(t *testing.T) {
+	a, b := tcpPair(t)
+	client, server := testConns(t, a, b)
+	_, err := client.Write([]byte("request"))
+	require.NoError(t, err)
+	request := make([]byte, len("request"))
+	_, err = io.ReadFull(server, request)
+	require.NoError(t, err)
+	require.NoError(t, client.CloseWrite())
+	answer := bytes.Repeat([]byte("answer"), 1<<15) // more than a window, less than the sender's buffer
+	require.NoError(t, server.SetWriteDeadline(time.Now().Add(time.Second)))
+	n, err := server.Write(answer)
+	if err != nil {
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded) // a small buffer: what was taken must arrive
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- server.Close() }()
+	got, _ := io.ReadAll(client)
+	require.NoError(t, <-closed)
+	require.GreaterOrEqual(t, len(got), n)
+	require.True(t, bytes.HasPrefix(answer, got))
+}
+
 func TestFinWithoutClose(t *testing.T) {
 	a, b := tcpPair(t)
 	c1, c2 := testConns(t, a, b)

@@ -150,15 +150,23 @@ func (c *Conn) follow() error {
 	}
 }
 
-// settle reads the switch records that are still to come, before the legs are closed: one that is closed with bytes unread
-// resets the connection, and a relay passes that on ahead of what was written. It stops at what the program has not
-// read, with which that is as it should be. Called by close only.
+// glance is how long Close looks for the peer's last word, which has either come or is not waited for.
+const glance = time.Millisecond
+
+// settle reads the peer's last words, before the legs are closed: one that is closed with bytes unread resets the connection,
+// which loses what is still to go out, and a relay passes that on ahead of what was written. The close record is read if
+// it is there, where plain TCP would have a FIN, which is no unread byte; the switch records that must still come are
+// waited for. It stops at what the program has not read, with which that is as it should be. Called by close only.
 func (c *Conn) settle() {
 	c.inMu.Lock() // after a Read that waited, which its deadline has ended
 	defer c.inMu.Unlock()
-	for end := time.Now().Add(farewell); c.legs.unsettled(); {
-		c.from.SetReadDeadline(end)
-		if _, err := c.in.read(c.from, nil); err != errSwitched {
+	for end := time.Now().Add(farewell); !c.in.eof; {
+		patience := time.Now().Add(glance)
+		if c.legs.unsettled() {
+			patience = end
+		}
+		c.from.SetReadDeadline(patience)
+		if _, err := c.in.read(c.from, nil); err != errSwitched || !c.legs.unsettled() {
 			return
 		}
 		c.from, c.in.switched = c.legs.advance(&c.legs.in), time.Time{}

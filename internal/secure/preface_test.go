@@ -155,7 +155,7 @@ func TestOneSegment(t *testing.T) {
 	ds, ls := testSessions(t, testParams)
 	nd, nl := Nonce{1}, Nonce{2}
 	require.NoError(t, ds.Check(headerOf(t, ls.Preface(nl))))
-	w := &wire{}
+	w := &wire{in: &bytes.Buffer{}}
 	w.out.Write(ds.Preface(nd))
 	w.out.Write(ds.Select(nd, nl))
 	c, err := ds.Conn(w)
