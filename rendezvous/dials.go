@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -60,6 +61,8 @@ func (t *dialTable) add(d *dial, patience time.Duration, late func(*dial)) error
 		return errorf(CodeBusy, "%d dials of yours are in progress", from.outgoing)
 	case to.in >= t.pendingIn:
 		return errorf(CodeBusy, "the peer has too many dials to answer")
+	case to.in >= t.pendingIn/2 && to.unanswered(sourceOf(d.from.observed.Addr())) >= max(t.pendingIn/8, 2):
+		return errorf(CodeBusy, "the peer has too many dials of your address to answer")
 	}
 	if t.all == nil {
 		t.all = make(map[DialID]*dial)
@@ -76,6 +79,18 @@ func (t *dialTable) add(d *dial, patience time.Duration, late func(*dial)) error
 		}
 	})
 	return nil
+}
+
+// unanswered counts the dials to a session that come from one source: where
+// half of what it may have is taken, the rest is for others than those who
+// took it. Caller holds mu.
+func (c *calls) unanswered(source netip.Prefix) (n int) {
+	for _, d := range c.dials {
+		if &d.to.calls == c && !d.answered && !d.canceled && sourceOf(d.from.observed.Addr()) == source {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *calls) keep(d *dial) {

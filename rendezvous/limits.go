@@ -13,7 +13,10 @@ type Limits struct {
 	SessionsPerSource int // connections per IPv4 address or IPv6 /64; default 256
 	SessionsPerKey    int // sessions of one key at a time; default 16
 	IDsPerKey         int // names of one key, held ones included; default 32
-	PendingDials      int // unanswered dials, of one caller and to one callee; default 256
+	// PendingDials is how many unanswered dials there may be of one caller, and
+	// to one callee; of the second half of the latter one source gets no more
+	// than an eighth of all. Default 256.
+	PendingDials int
 
 	// DialRate is how many dials a session may begin per second, in bursts of
 	// up to four times as many; more are refused with CodeBusy. Default 100.

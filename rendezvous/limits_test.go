@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -114,6 +115,31 @@ func TestPendingDials(t *testing.T) {
 	receive(t, first.Answer, "an Answer")
 	receive(t, dial(c, "bob").Ringing, "an answer makes room")
 	receive(t, dial(b, "carol").Ringing, "being called does not keep one from calling")
+}
+
+// A source that floods a callee leaves room for the dials of others.
+func TestPendingDialsOfOneSource(t *testing.T) {
+	table := dialTable{pendingOut: 1000, pendingIn: 16, open: 1000}
+	from := func(ip string) *session { return &session{observed: netip.MustParseAddrPort(ip + ":40000")} }
+	callee, flooder, other := from("192.0.2.1"), from("192.0.2.2"), from("192.0.2.3")
+	add := func(caller *session) error {
+		d := &dial{id: NewDialID(), from: caller, to: callee}
+		t.Cleanup(func() {
+			if d.timer != nil {
+				d.timer.Stop()
+			}
+		})
+		return table.add(d, time.Hour, func(*dial) {})
+	}
+	for range 8 {
+		require.NoError(t, add(flooder))
+	}
+	require.ErrorIs(t, add(flooder), CodeBusy, "it has half of what there is")
+	require.ErrorIs(t, add(from("192.0.2.2")), CodeBusy, "and no more under another key")
+	require.NoError(t, add(other))
+	require.NoError(t, add(other))
+	require.ErrorIs(t, add(other), CodeBusy, "an eighth each, from there on")
+	require.NoError(t, add(from("192.0.2.4")))
 }
 
 // Answered dials of callers that never report are bounded as well.
