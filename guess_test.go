@@ -104,8 +104,8 @@ func TestGuessingManyPeers(t *testing.T) {
 		switch {
 		case err == nil:
 			paths++
-		case errors.As(err, &de) && de.Help != "":
-			reasons++
+		case errors.As(err, &de) && (de.Help != "" || errors.Is(err, stunt.ErrNoServer)):
+			reasons++ // of the latter kind where a hundred guesses keep the machine from everything else for 5 s
 		default:
 			require.NoError(t, err, "an end without a reason")
 		}
