@@ -52,10 +52,10 @@ func newDetour(t *testing.T, links int) *detour {
 	random, _ := nat.Profile("apdm-random")
 	host, behind := w.lab.Host("b", outer, natlab.Link{}), w.lab.Host("before", w.lab.NAT("inner", outer, random, natlab.Link{}), natlab.Link{})
 	all := []*stunt.Node{a}
-	for range links + 2 {
+	for range links + 4 { // some for a busy machine: see relayed
 		key := stunt.NewKey()
 		two := detoured{
-			before: w.node(behind, stunt.Config{Key: key, Security: stunt.Raw, Budget: none, Window: 50 * time.Millisecond}),
+			before: w.node(behind, stunt.Config{Key: key, Security: stunt.Raw, Budget: none, Window: 300 * time.Millisecond}),
 			now:    w.node(host, stunt.Config{Key: key, Trace: trace}),
 		}
 		d.dialers = append(d.dialers, two)
@@ -68,7 +68,7 @@ func newDetour(t *testing.T, links int) *detour {
 // slow returns a NAT far from the server.
 func (d *detour) slow(name string) *natlab.NAT {
 	c, _ := nat.Profile("eim-apdf")
-	return d.lab.NAT(name, nil, c, natlab.Link{Delay: 3 * time.Millisecond, Hops: 1, NoIPv6: true})
+	return d.lab.NAT(name, nil, c, natlab.Link{Delay: 10 * time.Millisecond, Hops: 1, NoIPv6: true})
 }
 
 // relayed returns a connection that began over the relay. On a busy machine the
