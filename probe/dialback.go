@@ -73,9 +73,9 @@ func (s *Server) dialBack(ctx context.Context, f flow, local netip.AddrPort, a a
 	var d dialled
 	rand.Read(d.token[:])
 
+	start := time.Now() // before the deadline, so that silence is never told to have been shorter
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	start := time.Now()
 	conn, err := s.connect(ctx, local, to)
 	d.after = time.Since(start)
 	if err == nil {
