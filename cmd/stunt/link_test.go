@@ -235,7 +235,7 @@ func TestProcesses(t *testing.T) {
 	}
 	stdout, _, _ := begin("", "serve", "-listen", "127.0.0.1:0", "-state", t.TempDir(), "-drain", "1ms")
 	address := stdout.await(t, "ready ")
-	_, _, end := begin("listening as alice", "listen", "alice", "--server", address, "--to", service(t))
+	_, heard, end := begin("listening as alice", "listen", "alice", "--server", address, "--to", service(t))
 
 	dial := binary(t, "dial", "alice:22", "--server", address) // as ssh does
 	in, err := dial.StdinPipe()
@@ -259,6 +259,8 @@ func TestProcesses(t *testing.T) {
 	dial.Args = append(dial.Args, "-v")
 	require.NoError(t, dial.Start())
 	stderr.await(t, "alice (")
+	// What was not yet accepted is ended, and not cut off.
+	require.Eventually(t, func() bool { return strings.Count(heard.String(), ": connected, ") == 2 }, 30*time.Second, time.Millisecond)
 	end()
 	require.Error(t, dial.Wait(), "it was cut off, and says so")
 }
