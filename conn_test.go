@@ -55,20 +55,26 @@ func TestHalfClose(t *testing.T) {
 			b := w.node(w.behind("b", "eim-apdf"), stunt.Config{Security: security})
 			l := connect(t, b, listen(t, a, 0))
 			defer l.close()
-			_, err := l.dialer.Write([]byte("question"))
-			require.NoError(t, err)
-			require.NoError(t, l.dialer.CloseWrite())
-			got, err := io.ReadAll(l.listener)
-			require.NoError(t, err, "the end of the dialer's direction is a plain EOF")
-			require.Equal(t, "question", string(got))
-			_, err = l.listener.Write([]byte("answer"))
-			require.NoError(t, err, "the other direction is still open")
-			require.NoError(t, l.listener.Close())
-			got, err = io.ReadAll(l.dialer)
-			require.NoError(t, err)
-			require.Equal(t, "answer", string(got))
+			requireHalfClose(t, l)
 		})
 	}
+}
+
+// requireHalfClose shows that each direction of a link ends by itself.
+func requireHalfClose(t testing.TB, l link) {
+	t.Helper()
+	_, err := l.dialer.Write([]byte("question"))
+	require.NoError(t, err)
+	require.NoError(t, l.dialer.CloseWrite())
+	got, err := io.ReadAll(l.listener)
+	require.NoError(t, err, "the end of the dialer's direction is a plain EOF")
+	require.Equal(t, "question", string(got))
+	_, err = l.listener.Write([]byte("answer"))
+	require.NoError(t, err, "the other direction is still open")
+	require.NoError(t, l.listener.Close())
+	got, err = io.ReadAll(l.dialer)
+	require.NoError(t, err)
+	require.Equal(t, "answer", string(got))
 }
 
 // TestCopyFromFile moves a file with io.Copy. A Conn that offered its socket to

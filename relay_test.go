@@ -52,18 +52,7 @@ func TestRelay(t *testing.T) {
 					require.Contains(t, p.NoDirect, tt.why)
 				}
 				require.Less(t, l.dialer.Path().Timing.Chosen, 30*time.Second, "a window of a minute was not waited for")
-				_, err := l.dialer.Write([]byte("question"))
-				require.NoError(t, err)
-				require.NoError(t, l.dialer.CloseWrite())
-				got, err := io.ReadAll(l.listener)
-				require.NoError(t, err)
-				require.Equal(t, "question", string(got))
-				_, err = l.listener.Write([]byte("answer"))
-				require.NoError(t, err, "the other direction is still open")
-				require.NoError(t, l.listener.Close())
-				got, err = io.ReadAll(l.dialer)
-				require.NoError(t, err)
-				require.Equal(t, "answer", string(got))
+				requireHalfClose(t, l)
 			})
 		}
 	}

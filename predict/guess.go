@@ -9,6 +9,10 @@ import (
 // that promises less is not started.
 const Worth = 0.1
 
+// Wanted is the chance that a dial sizes its guesses and sweeps for: with the
+// default [Budget] it can be had of all ports.
+const Wanted = 0.99
+
 // Budget bounds what one attempt may spend. Zero fields mean the defaults, 320
 // sockets and 1,024 SYNs: together they find one of all 64,512 ports with 99 %.
 type Budget struct {

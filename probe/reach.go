@@ -13,9 +13,6 @@ type reach struct {
 	limited bool // there are others
 }
 
-// aim is the chance that a dial sizes its guesses for.
-const aim = 0.99
-
 const (
 	sameRefusal = "not directly to peers whose NAT or firewall refuses SYNs as this one does"
 	byCrossing  = "direct to public peers, by simultaneous open to peers whose NAT keeps one port, " +
@@ -65,13 +62,13 @@ func (r *Report) reachMoving() reach {
 // them with.
 func (r *Report) reachGuessing(direct string) (to, not string) {
 	space := predict.Space{Ports: r.span() * max(r.pool(), 1), Overload: true}
-	g, ok := predict.SizeOneSided(space, aim, predict.Budget{})
+	g, ok := predict.SizeOneSided(space, predict.Wanted, predict.Budget{})
 	if !ok {
 		return direct + "seldom to others", "not directly to peers whose NAT counts, or draws ports at random, as well"
 	}
 	to = direct + fmt.Sprintf("by guessing this NAT's port, with up to %d SYNs, to peers whose NAT keeps one port, which should succeed in %s dials",
 		g.Sockets+g.SYNs, ofHundred(g.Chance))
-	both, ok := predict.SizeTwoSided(space, space, aim, predict.Budget{})
+	both, ok := predict.SizeTwoSided(space, space, predict.Wanted, predict.Budget{})
 	if !ok {
 		return to, "not directly to peers whose NAT counts, or draws ports at random, as well"
 	}

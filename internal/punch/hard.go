@@ -30,8 +30,6 @@ func (s Side) numbering() numbering {
 }
 
 const (
-	// wanted is the chance that a guess is sized for.
-	wanted = 0.99
 	// paceOfSYNs is what a budget lets through in a second by default; a plan
 	// that waits for the other's SYNs to be out reckons with it.
 	paceOfSYNs = 1500
@@ -123,7 +121,7 @@ func (m Meeting) window(lead time.Duration) []Attempt {
 func (m Meeting) fromMany(lead time.Duration) []Attempt {
 	n, method := 2, Predicted
 	if m.Mine.numbering() == scattered {
-		g, ok := predict.SizeOneSided(m.Mine.space(), wanted, predict.Budget{})
+		g, ok := predict.SizeOneSided(m.Mine.space(), predict.Wanted, predict.Budget{})
 		if !ok {
 			return nil
 		}
@@ -146,7 +144,7 @@ func (m Meeting) fromMany(lead time.Duration) []Attempt {
 // fromManyToFew is fromMany where the other end's one port is one of a few.
 func (m Meeting) fromManyToFew(lead time.Duration) []Attempt {
 	last, ok := m.Theirs.last()
-	g, worth := predict.SizeOneSided(m.Mine.space(), wanted, predict.Budget{})
+	g, worth := predict.SizeOneSided(m.Mine.space(), predict.Wanted, predict.Budget{})
 	if !ok || !worth {
 		return nil
 	}
@@ -162,7 +160,7 @@ func (m Meeting) fromManyToFew(lead time.Duration) []Attempt {
 
 // guess aims at many ports of the other end's block.
 func (m Meeting) guess(lead time.Duration) []Attempt {
-	g, ok := predict.SizeOneSided(m.Theirs.space(), wanted, predict.Budget{})
+	g, ok := predict.SizeOneSided(m.Theirs.space(), predict.Wanted, predict.Budget{})
 	if !ok {
 		return nil
 	}
@@ -172,7 +170,7 @@ func (m Meeting) guess(lead time.Duration) []Attempt {
 // guessBoth is guess where our own port is not known either: then every SYN is
 // a mapping of ours as well, and a pair of them must meet.
 func (m Meeting) guessBoth(lead time.Duration) []Attempt {
-	g, ok := predict.SizeTwoSided(m.Mine.space(), m.Theirs.space(), wanted, predict.Budget{})
+	g, ok := predict.SizeTwoSided(m.Mine.space(), m.Theirs.space(), predict.Wanted, predict.Budget{})
 	if !ok {
 		return nil
 	}
@@ -215,10 +213,10 @@ func (m Meeting) meet(lead time.Duration) []Attempt {
 		pace := predict.Pace{Between: time.Second / paceOfSYNs, Most: mostSweep}
 		mine, theirs := m.Mine.counter(myLast, myAge), m.Theirs.counter(theirLast, theirAge)
 		if m.Dialer {
-			s, _, ok := predict.Meet(mine, theirs, wanted, pace)
+			s, _, ok := predict.Meet(mine, theirs, predict.Wanted, pace)
 			return s, ok
 		}
-		_, s, ok := predict.Meet(theirs, mine, wanted, pace)
+		_, s, ok := predict.Meet(theirs, mine, predict.Wanted, pace)
 		return s, ok
 	}
 	// How old the samples really are depends on round trips that nobody here

@@ -122,12 +122,17 @@ func (s *Session) word(kind byte, label string, dialer, listener Nonce) []byte {
 	return s.mac(label, dialer[:], listener[:]).Sum(b)
 }
 
-// CheckSelect reports on the listener's side whether msg selects the connection with these two nonces.
-func (s *Session) CheckSelect(msg []byte, mine, theirs Nonce) error {
-	if !hmac.Equal(msg, s.Select(theirs, mine)) {
+// heard reports whether msg is the word that was to come.
+func heard(msg, word []byte) error {
+	if !hmac.Equal(msg, word) {
 		return errSelect
 	}
 	return nil
+}
+
+// CheckSelect reports on the listener's side whether msg selects the connection with these two nonces.
+func (s *Session) CheckSelect(msg []byte, mine, theirs Nonce) error {
+	return heard(msg, s.Select(theirs, mine))
 }
 
 // Move returns the dialer's word (of [SelectSize]) that the selected connection is to go on over the one with these nonces.
@@ -138,10 +143,7 @@ func (s *Session) Move(mine, theirs Nonce) []byte {
 
 // CheckMove is CheckSelect for a move.
 func (s *Session) CheckMove(msg []byte, mine, theirs Nonce) error {
-	if !hmac.Equal(msg, s.Move(theirs, mine)) {
-		return errSelect
-	}
-	return nil
+	return heard(msg, s.Move(theirs, mine))
 }
 
 // Moved returns the listener's answer to a move: it goes over as well, whatever becomes of this answer.
@@ -151,10 +153,7 @@ func (s *Session) Moved(mine, theirs Nonce) []byte {
 
 // CheckMoved reports on the dialer's side whether msg answers the move on the connection with these two nonces.
 func (s *Session) CheckMoved(msg []byte, mine, theirs Nonce) error {
-	if !hmac.Equal(msg, s.Moved(theirs, mine)) {
-		return errSelect
-	}
-	return nil
+	return heard(msg, s.Moved(theirs, mine))
 }
 
 // Conn wraps the selected connection in records, and takes it over. It works once for a session, because two
