@@ -75,7 +75,7 @@ func Bind(ctx context.Context, cfg BindConfig) (*Binding, error) {
 	defer cancel()
 	conn, err := cfg.Net.Dial(ctx, cfg.Local, cfg.Server, 0)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("stun %v: %w", cfg.Server, err)
 	}
 	b, err := bind(ctx, conn, cfg.Logger)
 	if err != nil {

@@ -77,6 +77,13 @@ func TestBindFails(t *testing.T) {
 	}()
 	_, err = Bind(ctx, BindConfig{Server: sock.AddrPort(ln.Addr())})
 	require.Error(t, err, "cancelled or hung up on, whichever it sees first")
+	require.ErrorContains(t, err, "stun "+ln.Addr().String())
+
+	// One that isn't there; a server that is full resets what it has accepted, which may be in the middle of connect.
+	require.NoError(t, ln.Close())
+	_, err = Bind(t.Context(), BindConfig{Server: sock.AddrPort(ln.Addr())})
+	require.ErrorContains(t, err, "stun "+ln.Addr().String(), "what was asked of whom")
+	require.Equal(t, sock.Refused, sock.Classify(err))
 }
 
 // addressed is a pipe's end that says it is TCP.
