@@ -46,7 +46,9 @@ var rooms = map[string][]string{
 	".":              {"internal/sock", "internal/netwatch", "internal/secure", "internal/punch", "portmap", "probe", "rendezvous", "golang.org/x/sync"},
 
 	// The server, which never sees the root: it does not dial anybody's peers.
-	"stuntd":     {"internal/sock", "probe", "rendezvous", "relay", "golang.org/x/sys", "golang.org/x/time"},
+	"stuntd/access": {"rendezvous", "github.com/fxamacker/cbor/v2"},
+
+	"stuntd":     {"internal/sock", "probe", "rendezvous", "relay", "stuntd/access", "golang.org/x/sys", "golang.org/x/time"},
 	"cmd/stuntd": {"stuntd"},
 
 	// The lab, and what measures in it.

@@ -32,6 +32,12 @@ type Config struct {
 	// process, which does for a node that only dials. See [LoadKey].
 	Key ed25519.PrivateKey
 
+	// Token is what the operator of a server gave this node, if nobody gets in
+	// without. With "@" in front it is the name of a file that holds the token,
+	// which is read for each session anew: a token that is renewed there in time
+	// needs no restart. All servers of the list are shown the same.
+	Token string
+
 	// Security is what protects the bytes of connections. The dialer decides
 	// between what the listener allows: a listener with Encrypted accepts only
 	// that, one with Raw accepts both.

@@ -26,7 +26,8 @@ var (
 	// in mid-dial, or the server did not say what public address a port has. The
 	// node goes on trying to get one, unless the server has refused it for good.
 	ErrNoServer = errors.New("no session with a server")
-	// ErrNotAuthorized: the peer, or the server, does not want this node.
+	// ErrNotAuthorized: the peer, or the server, does not want this node, or
+	// wants a token that it does not have.
 	ErrNotAuthorized = errors.New("not authorized")
 	// ErrSecurity: the listener does not take connections in the dialer's mode.
 	ErrSecurity = errors.New("the listener requires another security mode")
@@ -104,7 +105,7 @@ func fromServer(err error) error {
 		return meaning{ErrWrongPeer, err}
 	case rendezvous.CodePortClosed:
 		return meaning{syscall.ECONNREFUSED, fmt.Errorf("connection refused: %w", err)}
-	case rendezvous.CodeNotAllowed:
+	case rendezvous.CodeNotAllowed, rendezvous.CodeTokenRequired, rendezvous.CodeBadToken, rendezvous.CodeTokenExpired:
 		return meaning{ErrNotAuthorized, err}
 	case rendezvous.CodeModeMismatch:
 		return meaning{ErrSecurity, err}

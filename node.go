@@ -96,6 +96,9 @@ func (n *Node) setUp() error {
 			return fmt.Errorf("stunt: Config.ID: %w", err)
 		}
 	}
+	if err := c.checkToken(); err != nil {
+		return fmt.Errorf("stunt: Config.Token: %w", err)
+	}
 	if c.Relay > RelayOnly {
 		return fmt.Errorf("stunt: Config.Relay: %v", c.Relay)
 	}
@@ -119,6 +122,7 @@ func (n *Node) setUp() error {
 		Key:       n.key,
 		Dial:      n.dialServer,
 		RootCAs:   c.RootCAs,
+		Token:     c.token,
 		Logger:    n.log,
 		OnSession: n.onSession,
 		OnDown:    n.onDown,

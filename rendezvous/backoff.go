@@ -2,6 +2,7 @@ package rendezvous
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -40,6 +41,10 @@ type visit struct {
 	earlier   *arrival      // why it ended, if it did for a server that is preferred
 	notBefore time.Time     // when a draining server wants to be rid of us
 }
+
+// outlived reports whether a session stood, and ended with its token: the next
+// one may have another.
+func (v visit) outlived() bool { return v.lasted > 0 && errors.Is(v.err, CodeTokenExpired) }
 
 // A round is the order in which servers are visited, and how fast. It belongs
 // to one goroutine.

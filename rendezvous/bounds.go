@@ -84,6 +84,9 @@ func (m *hello) check() error {
 	if m.Min > m.Max {
 		b.fail("versions %d to %d", m.Min, m.Max)
 	}
+	if len(m.Token) > MaxToken || strings.ContainsFunc(m.Token, unicode.IsControl) {
+		b.fail("a token over %d bytes or with control characters", MaxToken)
+	}
 	return b.text(m.Agent).err
 }
 

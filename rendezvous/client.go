@@ -28,9 +28,13 @@ type ClientConfig struct {
 	Dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 	RootCAs *x509.CertPool // for servers without a pin; nil: the system's
 	Agent   string         // told to servers; may be empty
-	Timeout time.Duration  // for connecting with TLS and for a Welcome; half of it for a pong; 0: 10 s
-	Return  time.Duration  // how often a server is looked for that is listed before the one we are with; 0: 30 s
-	Logger  *slog.Logger   // nil is silent
+	// Token is asked for what lets the node in, before each session anew, so that
+	// it may be another one by then. It may read a file. Its error ends the attempt;
+	// another follows. Nil, or empty: there is none.
+	Token   func() (string, error)
+	Timeout time.Duration // for connecting with TLS and for a Welcome; half of it for a pong; 0: 10 s
+	Return  time.Duration // how often a server is looked for that is listed before the one we are with; 0: 30 s
+	Logger  *slog.Logger  // nil is silent
 
 	// A session stands, over a connection that Dial returned. Nobody else is told
 	// before it returns, so it must not wait for the session.
@@ -45,6 +49,18 @@ func (cfg *ClientConfig) timeout() time.Duration { return span(cfg.Timeout, 10*t
 // patience is the time for a reply on a session that stands: TCP has sent the
 // ping four or five times by then. A wrong guess costs no more than a handshake.
 func (cfg *ClientConfig) patience() time.Duration { return cfg.timeout() / 2 }
+
+// token returns what to show to a server, in a form that can be sent.
+func (cfg *ClientConfig) token() (string, error) {
+	if cfg.Token == nil {
+		return "", nil
+	}
+	token, err := cfg.Token()
+	if err != nil {
+		return "", err
+	}
+	return token, (&hello{Token: token}).check()
+}
 
 // A Client keeps one session with one of its servers for as long as Run runs.
 // All its methods are safe for concurrent use.
@@ -111,7 +127,7 @@ func (c *Client) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 		c.down(r.server(), v.err)
-		if final := asFinal(r.server(), v.err); final != nil {
+		if final := asFinal(r.server(), v.err); final != nil && !v.outlived() {
 			refusals = append(refusals, final)
 			if !r.strike() {
 				v.earlier.close()
@@ -164,7 +180,7 @@ func asFinal(server ServerAddr, err error) error {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		final = true
 	}
-	for _, code := range []Code{CodeVersion, CodeNotAllowed, CodeBadKey} {
+	for _, code := range []Code{CodeVersion, CodeNotAllowed, CodeBadKey, CodeTokenRequired, CodeBadToken, CodeTokenExpired} {
 		final = final || errors.Is(err, code)
 	}
 	// An alert has its number only in its text. Those of RFC 8446 section 6

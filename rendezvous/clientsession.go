@@ -67,10 +67,16 @@ func (c *Client) visit(ctx context.Context, r *round, cert tls.Certificate, conn
 			return v
 		}
 	}
+	token, err := c.cfg.token()
+	if err != nil {
+		conn.NetConn().Close()
+		v.err = fmt.Errorf("rendezvous: the token: %w", err)
+		return v
+	}
 	s := &clientSession{client: c, link: newLink(conn, conn.NetConn(), math.MaxInt), stop: make(chan struct{}),
 		requests: make(map[uint32]*request), calls: make(map[DialID]*Call), offers: make(map[DialID]*Offer)}
 	defer context.AfterFunc(ctx, func() { s.link.hangUp(context.Cause(ctx)) })()
-	s.begin()
+	s.begin(token)
 	look := c.lookOut(ctx, r, cert, func() { s.link.hangUp(errEarlier) })
 	v.err = s.link.reason(s.read())
 	v.earlier = look.end()
@@ -110,11 +116,11 @@ func (c *Client) connect(ctx context.Context, server ServerAddr, cert tls.Certif
 // begin sends everything that a server is to know, before it is asked: a node
 // is registered one round trip after TLS. The candidates go before the names,
 // so that nobody is introduced to a node without them.
-func (s *clientSession) begin() {
+func (s *clientSession) begin(token string) {
 	c := s.client
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	batch, err := encode(&hello{Min: MinVersion, Max: MaxVersion, Agent: clip(c.cfg.Agent, MaxText)})
+	batch, err := encode(&hello{Min: MinVersion, Max: MaxVersion, Agent: clip(c.cfg.Agent, MaxText), Token: token})
 	if err == nil && c.info != nil {
 		var frame []byte
 		frame, err = encode(c.info)

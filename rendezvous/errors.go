@@ -28,7 +28,7 @@ const (
 	CodeSelf         Code = 10 // the ID is the caller's own
 	CodeRefused      Code = 11 // the peer does not want this dial
 	CodePortClosed   Code = 12 // nobody listens on that port; matches syscall.ECONNREFUSED
-	CodeNotAllowed   Code = 13 // this key may not: by the peer's Allow hook or the server's Admit
+	CodeNotAllowed   Code = 13 // this key may not: by the peer's Allow hook, the server's Admit or a Pass
 	CodeModeMismatch Code = 14 // the peer requires another security mode
 	CodeBusy         Code = 15 // too much at once: try again later
 	CodeLimit        Code = 16 // too much in all: give something up first
@@ -36,11 +36,16 @@ const (
 	CodeCanceled     Code = 18 // the caller gave the dial up
 	CodeShuttingDown Code = 19 // the server is going away: use another, or come back
 	CodeInternal     Code = 20 // a fault of the one who says so
+
+	CodeTokenRequired Code = 21 // the server lets in only who has a token of its operator's
+	CodeBadToken      Code = 22 // the token is damaged, of another server, for another key, or was revoked
+	CodeTokenExpired  Code = 23 // it was good until then
 )
 
 var codeNames = [...]string{"none", "version mismatch", "bad message", "message too large", "bad key", "bad id", "id taken",
 	"session replaced", "unknown peer", "peer gone", "own id", "refused by peer", "port closed", "not allowed",
-	"mode mismatch", "busy", "limit reached", "no answer", "canceled", "server shutting down", "internal error"}
+	"mode mismatch", "busy", "limit reached", "no answer", "canceled", "server shutting down", "internal error",
+	"token required", "token refused", "token expired"}
 
 // String returns the code in words; one that this version does not know, by its number.
 func (c Code) String() string {
@@ -69,7 +74,7 @@ func (c Code) byPeer() bool {
 	case CodeRefused, CodePortClosed, CodeNotAllowed, CodeModeMismatch, CodeBusy, CodeLimit, CodeInternal:
 		return true
 	}
-	return c > CodeInternal // of a later version
+	return c > CodeTokenExpired // of a later version
 }
 
 // An Error is what one end of a session tells the other. It refers to one

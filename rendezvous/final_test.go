@@ -2,7 +2,6 @@ package rendezvous
 
 import (
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
@@ -34,7 +33,7 @@ func finally(t *testing.T, n *node, reason error) {
 }
 
 func TestFinalAtOnce(t *testing.T) {
-	h := serve(t, &Server{Admit: func(key ed25519.PublicKey, from netip.AddrPort) error { return errors.New("not in the list") }})
+	h := serve(t, &Server{Admit: func(Applicant) (Pass, error) { return nil, errors.New("not in the list") }})
 
 	t.Run("wrong pin", func(t *testing.T) {
 		wrong := h.addr

@@ -13,6 +13,10 @@ func (s *Server) introduce(from *session, m *DialRequest) error {
 	if !from.dials.Allow() {
 		return errorf(CodeBusy, "too many dials per second")
 	}
+	names, err := from.mayDial(m.Peer)
+	if err != nil {
+		return err
+	}
 	to := s.directory.find(m.Peer)
 	switch to {
 	case nil:
@@ -25,13 +29,13 @@ func (s *Server) introduce(from *session, m *DialRequest) error {
 	hint := s.learnt.hint(from, to, between, s.now())
 	ringing := &Ringing{DialID: m.DialID, Key: to.key}
 	var ticket, toCalleeTicket []byte
-	if s.Tickets != nil {
+	if s.Tickets != nil && from.pass.MayRelay() && to.pass.MayRelay() {
 		ticket, toCalleeTicket = s.Tickets(m.DialID, from.key, to.key)
 	}
 	if !info.Ask { // a hint would say something about the callee, too
 		ringing.Candidates, ringing.Report, ringing.Hint, ringing.Ticket = info.Candidates, info.Report, hint, ticket
 	}
-	offer := &Offer{DialID: m.DialID, From: from.key, FromIDs: s.directory.ids(from.fingerprint),
+	offer := &Offer{DialID: m.DialID, From: from.key, FromIDs: names,
 		To: m.Peer, Port: m.Port, Noise: m.Noise, Candidates: m.Candidates, Report: m.Report, Ask: info.Ask, Hint: hint, Ticket: toCalleeTicket}
 
 	// Everything is encoded before anything is sent, so that between the two

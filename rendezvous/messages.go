@@ -23,6 +23,7 @@ type kind uint8
 //	                                                25 ticket
 //	                                                26 relays
 //	                                                27 last, 28 last at, Unix s
+//	                                                29 token
 //
 // A field left out is zero.
 type message interface {
@@ -65,6 +66,8 @@ type hello struct {
 	Min   uint16 `cbor:"13,keyasint"`
 	Max   uint16 `cbor:"14,keyasint"`
 	Agent string `cbor:"10,keyasint,omitzero"`
+	// Token is what the server's operator gave the node; at most MaxToken bytes.
+	Token string `cbor:"29,keyasint,omitzero"`
 }
 
 // Welcome is the server's answer to a Hello: the session stands.

@@ -28,10 +28,11 @@ type Server struct {
 	Drain     time.Duration // over which Shutdown spreads the clients' return; 0: 5 s
 	Limits    Limits
 
-	// Admit, if not nil, is asked about every key before its session begins.
-	// Its error is told to the client as CodeNotAllowed, which is final for it.
+	// Admit, if not nil, is asked about everybody who wants a session, and says
+	// what it may do. Its error is told to the client, as that of a Pass is, and
+	// final for it if it is CodeNotAllowed or about the token.
 	// It holds up only that client, and one of the places of Limits.Handshakes.
-	Admit func(key ed25519.PublicKey, from netip.AddrPort) error
+	Admit func(Applicant) (Pass, error)
 
 	// OnOutcome, if not nil, sees what became of each dial, once from either
 	// end. It is called from the session's goroutine and must not block.
@@ -156,13 +157,14 @@ func (s *Server) greet(l *link, from netip.AddrPort, full bool) (*session, error
 	if err != nil {
 		return nil, err
 	}
-	if s.Admit != nil {
-		if err := s.Admit(key, from); err != nil {
-			return nil, errorf(CodeNotAllowed, "%v", err)
-		}
+	pass, err := s.passFor(Applicant{Key: key, From: from, Token: h.Token})
+	if err != nil {
+		return nil, err
 	}
 	s.logger().Debug("hello", "remote", from, "agent", h.Agent)
-	return newSession(s, l, key, from, version), nil
+	sess := newSession(s, l, key, from, version)
+	sess.pass = pass
+	return sess, nil
 }
 
 // negotiate returns the highest version that both ends speak.
@@ -185,7 +187,11 @@ func (s *Server) admit(sess *session) error {
 		stale.link.close(errorf(CodeReplaced, "it missed its keepalive and another session came"))
 	}
 	s.sessions.Add(1)
-	sess.tell(&Welcome{Version: sess.version, Observed: sess.observed, Keepalive: s.keepalive(), Agent: clip(s.Agent, MaxText), Relays: s.Relays[:min(len(s.Relays), MaxRelays)]})
+	w := &Welcome{Version: sess.version, Observed: sess.observed, Keepalive: s.keepalive(), Agent: clip(s.Agent, MaxText)}
+	if sess.pass.MayRelay() {
+		w.Relays = s.Relays[:min(len(s.Relays), MaxRelays)]
+	}
+	sess.tell(w)
 	s.logger().Info("session began", "peer", sess.fingerprint, "remote", sess.observed)
 	return nil
 }

@@ -24,6 +24,7 @@ type session struct {
 	observed    netip.AddrPort
 	since       time.Time
 	version     uint16
+	pass        Pass
 
 	info  atomic.Pointer[Info] // never nil; the Info is not changed
 	heard atomic.Int64         // when the last message came, in Unix ns
@@ -87,6 +88,9 @@ func (s *session) run(ctx context.Context) error {
 // serve handles one message. An error ends the session.
 func (s *session) serve(m message) error {
 	srv := s.server
+	if err := s.stands(); err != nil {
+		return err
+	}
 	switch m := m.(type) {
 	case *ping:
 		s.tell(&pong{})
@@ -117,7 +121,11 @@ func (s *session) serve(m message) error {
 }
 
 func (s *session) register(m *register) {
-	old, err := s.server.directory.register(s, m.ID, s.server.now())
+	var old *session
+	err := s.mayListen(m.ID)
+	if err == nil {
+		old, err = s.server.directory.register(s, m.ID, s.server.now())
+	}
 	if err != nil {
 		e := asError(err)
 		e.Ref, e.ID = m.Ref, m.ID
@@ -133,8 +141,15 @@ func (s *session) register(m *register) {
 }
 
 // lookup says that a peer is there, and how the two have met. A peer that is
-// not there, and one that never was, are the same.
+// not there, and one that never was, are the same, and so is one that s may not
+// dial.
 func (s *session) lookup(m *lookup) {
+	if _, err := s.mayDial(m.ID); err != nil {
+		e := asError(err)
+		e.Ref = m.Ref
+		s.tell(e)
+		return
+	}
 	peer := s.server.directory.find(m.ID)
 	if peer == nil {
 		s.tell(&Error{Code: CodeUnknownPeer, Ref: m.Ref})

@@ -41,8 +41,9 @@ const (
 	MaxLabel = 64      // a kind of NAT, or a hint
 	MaxIDs   = 32      // names of the caller in an Offer
 
-	MaxTicket = 256 // for a relay: a tag, and what it covers
-	MaxRelays = 8   // a client measures the way to each
+	MaxToken  = 2048 // that lets a node in: a signature, and names
+	MaxTicket = 256  // for a relay: a tag, and what it covers
+	MaxRelays = 8    // a client measures the way to each
 )
 
 // RelayHere is in front of the name of a relay that is the server which says so.

@@ -28,7 +28,7 @@ func vectors() []message {
 	id := DialID{0xd1, 15: 0xff}
 	noise, candidates, report, ticket := []byte("noise"), []byte("candidates"), []byte("report"), []byte("ticket")
 	return []message{
-		&hello{Min: 1, Max: 3, Agent: "stunt/0.1"},
+		&hello{Min: 1, Max: 3, Agent: "stunt/0.1", Token: "stunt1.dG9rZW4"},
 		&Welcome{Version: 1, Observed: netip.MustParseAddrPort("192.0.2.7:40000"), Keepalive: 25 * time.Second, Agent: "stuntd/0.1", Relays: []string{"@192.0.2.1:3478", "relay.example.com:443"}},
 		&Info{Report: report, Candidates: candidates, Ask: true, Kind: "eim/preserving/apdf/silence"},
 		&register{Ref: 1, ID: "alice"},
@@ -134,7 +134,7 @@ func TestBounds(t *testing.T) {
 	id, key := DialID{1}, make(ed25519.PublicKey, ed25519.PublicKeySize)
 	long, blob := strings.Repeat("t", MaxText+1), make([]byte, MaxBlob+1)
 	for _, m := range []message{
-		&hello{Min: 2, Max: 1}, &hello{Agent: long}, &hello{Agent: "a\nb"},
+		&hello{Min: 2, Max: 1}, &hello{Agent: long}, &hello{Agent: "a\nb"}, &hello{Token: strings.Repeat("t", MaxToken+1)}, &hello{Token: "a\nb"},
 		&Welcome{}, &Welcome{Observed: netip.MustParseAddrPort("192.0.2.1:1"), Keepalive: -1},
 		&Welcome{Observed: netip.MustParseAddrPort("192.0.2.1:1"), Relays: make([]string, MaxRelays+1)},
 		&Welcome{Observed: netip.MustParseAddrPort("192.0.2.1:1"), Relays: []string{long}},

@@ -1,7 +1,7 @@
 package stuntd
 
 import (
-	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -24,15 +24,14 @@ import (
 type getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
 // certificate returns the server's certificate as the configuration says, and
-// what keeps it up to date until its context ends, which is nil if nothing
-// needs to.
-func (c *Config) certificate(log *slog.Logger) (getCertificate, func(context.Context), error) {
+// what it is read from if that may change, else nil.
+func (c *Config) certificate() (getCertificate, reloadable, error) {
 	if c.CertFile != "" {
-		f, err := loadCert(c.CertFile, c.KeyFile, log)
+		f, err := loadCert(c.CertFile, c.KeyFile)
 		if err != nil {
 			return nil, nil, err
 		}
-		return f.get, f.watch, nil
+		return f.get, f, nil
 	}
 	dir, err := c.stateDir()
 	if err != nil {
@@ -105,22 +104,27 @@ func readKey(path string) (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
-// makeKey makes a key and keeps it at path, whole or not at all.
+// makeKey makes a key and keeps it at path.
 func makeKey(path string) (*ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
+	return key, keepKey(path, key)
+}
+
+// keepKey writes a private key to path, whole or not at all.
+func keepKey(path string, key crypto.PrivateKey) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
+		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), "server.key.*") // mode 0600
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer os.Remove(tmp.Name()) // gone by then, if all went well
 	if err := errors.Join(
@@ -128,24 +132,23 @@ func makeKey(path string) (*ecdsa.PrivateKey, error) {
 		tmp.Sync(),
 		tmp.Close(),
 	); err != nil {
-		return nil, err
+		return err
 	}
-	return key, os.Rename(tmp.Name(), path)
+	return os.Rename(tmp.Name(), path)
 }
 
 // A certFile is a certificate that someone else renews: it is read again when
 // its file has changed, so that a renewal needs no restart.
 type certFile struct {
 	cert, key string
-	log       *slog.Logger
 	now       atomic.Pointer[tls.Certificate]
 
-	read time.Time // the file's own time when it was last read. Owned by watch
+	read [2]stamp // of the files in use. Owned by loadCert, then by the reloader
 }
 
 // loadCert reads a certificate chain and its key from PEM files.
-func loadCert(cert, key string, log *slog.Logger) (*certFile, error) {
-	f := &certFile{cert: cert, key: key, log: log}
+func loadCert(cert, key string) (*certFile, error) {
+	f := &certFile{cert: cert, key: key}
 	if _, err := f.load(); err != nil {
 		return nil, err
 	}
@@ -154,21 +157,17 @@ func loadCert(cert, key string, log *slog.Logger) (*certFile, error) {
 
 func (f *certFile) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.now.Load(), nil }
 
-// load reads the files if they are newer than what is in use, and reports
-// whether they were. A renewal that wrote only one of them yet does not match;
-// what is in use then stays.
+// load implements reloadable. A renewal that wrote only one of the files yet
+// does not match; what is in use then stays.
 func (f *certFile) load() (bool, error) {
-	var latest time.Time
-	for _, path := range []string{f.cert, f.key} {
-		info, err := os.Stat(path)
-		if err != nil {
+	var stamps [2]stamp
+	for i, path := range []string{f.cert, f.key} {
+		var err error
+		if stamps[i], err = stampOf(path); err != nil {
 			return false, err
 		}
-		if t := info.ModTime(); t.After(latest) {
-			latest = t
-		}
 	}
-	if latest.Equal(f.read) {
+	if stamps == f.read {
 		return false, nil
 	}
 	c, err := tls.LoadX509KeyPair(f.cert, f.key)
@@ -176,25 +175,12 @@ func (f *certFile) load() (bool, error) {
 		return false, fmt.Errorf("%s and %s: %w", f.cert, f.key, err)
 	}
 	f.now.Store(&c)
-	f.read = latest
+	f.read = stamps
 	return true, nil
 }
 
-// watch looks once a minute for a renewed certificate until ctx ends.
-func (f *certFile) watch(ctx context.Context) {
-	t := time.NewTicker(time.Minute)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		switch changed, err := f.load(); {
-		case err != nil:
-			f.log.Warn("keeping the certificate in use", "err", err)
-		case changed:
-			f.log.Info("certificate renewed", "until", f.now.Load().Leaf.NotAfter)
-		}
-	}
+func (f *certFile) forget() { f.read = [2]stamp{} }
+
+func (f *certFile) news() (loaded string, about slog.Attr, kept string) {
+	return "certificate renewed", slog.Time("until", f.now.Load().Leaf.NotAfter), "keeping the certificate in use"
 }

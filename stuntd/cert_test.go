@@ -86,9 +86,9 @@ func TestCertificateIsRenewed(t *testing.T) {
 		dir := t.TempDir()
 		began := time.Now().Truncate(time.Second)
 		cert, key := writeCert(t, dir, began)
-		f, err := loadCert(cert, key, slog.New(slog.DiscardHandler))
+		f, err := loadCert(cert, key)
 		require.NoError(t, err)
-		go f.watch(t.Context())
+		go newReloader(slog.New(slog.DiscardHandler), f).run(t.Context())
 		old := f.now.Load()
 
 		time.Sleep(2 * time.Minute)

@@ -57,6 +57,9 @@ type Config struct {
 	// Limits bound what strangers can take; see there for the zero value.
 	Limits Limits
 
+	// Access says who may come in; see there for the zero value.
+	Access Access
+
 	// Relay is about the path of last resort; see there for the zero value.
 	Relay Relay
 

@@ -93,6 +93,7 @@ func (o *options) flagSet() *flag.FlagSet {
 	fs.IntVar(&l.MessageRate, "max-message-rate", def.MessageRate, "messages per second of one session")
 	fs.IntVar(&l.IDsPerKey, "max-ids-per-key", def.IDsPerKey, "IDs that one key may hold")
 	fs.IntVar(&l.PendingDials, "max-pending-dials", def.PendingDials, "unanswered dials of one caller, and to one callee")
+	o.accessFlags(fs)
 	o.relayFlags(fs)
 	return fs
 }

@@ -6,20 +6,28 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 	"time"
 )
 
 // Main is the program stuntd: it reads args (without the program's name) and
 // the environment, runs a server until ctx is done, says goodbye to its
 // sessions, and returns the exit code: 0, 1 if the server could not start, 2
-// if args are wrong. Signals are the caller's business.
+// if args are wrong. SIGHUP has it read its files again; all other signals are
+// the caller's business. With "token" as the first of args it makes one, or shows
+// what is in one, and no server runs.
 //
 // When the server can be used it prints one line to stdout, "ready" and the
 // address for clients; stdout gets nothing else. Logs go to stderr. The
 // listeners are opened on the calling goroutine, so that a caller that locked
 // it to a thread in another network namespace gets them there.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "token" {
+		return tokenMain(args[1:], os.Stdin, stdout, stderr)
+	}
 	var o options
 	fs, err := o.parse(args)
 	switch {
@@ -34,6 +42,9 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	o.Logger = o.newLogger(stderr)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // before the line that says that it can be used
+	defer signal.Stop(hup)
 	s, err := Start(o.Config)
 	if err != nil {
 		fmt.Fprintf(stderr, "stuntd: %v\n", err)
@@ -41,7 +52,13 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintln(stdout, "ready", s.Address())
 
-	<-ctx.Done()
+	for ctx.Err() == nil {
+		select {
+		case <-hup:
+			s.Reload()
+		case <-ctx.Done():
+		}
+	}
 	// Longer than the drain itself, which ends with the sessions cut: this
 	// bounds only what should not happen.
 	bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.Config.drain()+5*time.Second)
@@ -55,6 +72,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func usage(fs *flag.FlagSet, w io.Writer) {
 	fmt.Fprint(w, `Usage: stuntd [flags]
+       stuntd token new|show [flags]
 
 The server that stunt nodes meet at: rendezvous (TLS), STUN and relay on one TCP port.
 It runs without any flag. Every flag has an environment variable, as in

@@ -35,6 +35,7 @@ type Server struct {
 	meet      *rendezvous.Server
 	relay     *relay.Server // nil: it does not
 	health    *health
+	reload    *reloader
 	stop      context.CancelFunc // ends everything that is not asked to leave first
 	drain     time.Duration
 }
@@ -61,7 +62,11 @@ func Start(cfg Config) (_ *Server, err error) {
 	}
 	// After listening, so that of two servers that were started with the same
 	// state only the one that runs makes a key.
-	cert, watch, err := cfg.certificate(s.log)
+	cert, certFile, err := cfg.certificate()
+	if err != nil {
+		return nil, err
+	}
+	gate, rules, err := cfg.gate()
 	if err != nil {
 		return nil, err
 	}
@@ -94,9 +99,11 @@ func Start(cfg Config) (_ *Server, err error) {
 	}
 	s.wireRelay(&cfg.Relay, secret)
 	s.mux.tls = serverTLS(cert, !cfg.Relay.Only)
-	if watch != nil {
-		s.mux.wg.Go(func() { watch(ctx) })
+	if gate != nil {
+		s.meet.Admit = gate.Admit
 	}
+	s.reload = newReloader(s.log, certFile, rules)
+	s.mux.wg.Go(func() { s.reload.run(ctx) })
 	s.mux.wg.Go(s.health.run)
 	for _, ln := range s.listeners {
 		s.mux.run(ctx, ln)

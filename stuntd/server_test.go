@@ -39,9 +39,10 @@ func start(t *testing.T, cfg Config) *Server {
 func client(t *testing.T, s *Server, cfg rendezvous.ClientConfig) *rendezvous.Client {
 	servers, err := rendezvous.ParseServers(s.Address())
 	require.NoError(t, err, "the printed address is one that a node takes")
-	_, key, err := ed25519.GenerateKey(nil)
-	require.NoError(t, err)
-	cfg.Servers, cfg.Key = servers, key
+	if cfg.Servers = servers; cfg.Key == nil {
+		_, cfg.Key, err = ed25519.GenerateKey(nil)
+		require.NoError(t, err)
+	}
 	c := rendezvous.NewClient(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

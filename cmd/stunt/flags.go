@@ -79,6 +79,7 @@ func count(least, most int) string {
 // nodeFlags are those of every command that talks to a server.
 type nodeFlags struct {
 	server, key string
+	token       string
 	verbose     bool
 	noPortmap   bool // see portmap
 	raw         bool // of commands that have connections, as relay
@@ -89,6 +90,7 @@ func (f *flags) node() *nodeFlags {
 	var n nodeFlags
 	f.StringVar(&n.server, "server", "", "`host[:port][#pin]` of the server, several separated by commas; default $STUNT_SERVER")
 	f.StringVar(&n.key, "key", "", "`file` with the identity; default key.pem in the configuration directory")
+	f.StringVar(&n.token, "token", "", "`token` that lets this machine in, or @ and the file that it is in; default $STUNT_TOKEN")
 	f.BoolVar(&n.verbose, "v", false, "say what happens, on stderr")
 	return &n
 }
@@ -109,6 +111,9 @@ func (n *nodeFlags) config(f *flags) (stunt.Config, error) {
 	if _, err := rendezvous.ParseServers(n.server); err != nil {
 		return stunt.Config{}, f.wrong("%v", err)
 	}
+	if n.token == "" {
+		n.token = os.Getenv("STUNT_TOKEN")
+	}
 	path, err := keyPath(n.key)
 	if err != nil {
 		return stunt.Config{}, err
@@ -126,6 +131,7 @@ func (n *nodeFlags) config(f *flags) (stunt.Config, error) {
 	c := stunt.Config{
 		CacheDir: cacheDir(),
 		Server:   n.server,
+		Token:    n.token,
 		Key:      key,
 
 		NoPortMapping: n.noPortmap,

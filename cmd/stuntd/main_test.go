@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -137,6 +138,18 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	}, 20*time.Second, 10*time.Millisecond)
 	status := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	require.True(t, status.Signaled() && status.Signal() == syscall.SIGINT, "%v", p.cmd.ProcessState)
+}
+
+func TestHangUpReadsTheRulesAgain(t *testing.T) {
+	rules := filepath.Join(t.TempDir(), "rules")
+	require.NoError(t, os.WriteFile(rules, []byte("deny name bob\n"), 0o600))
+	p := run(t, "-listen", "127.0.0.1:0", "-state", t.TempDir(), "-access", rules)
+	c := client(t, p.address, nil)
+	require.ErrorIs(t, c.Register(t.Context(), "bob"), rendezvous.CodeNotAllowed)
+	require.NoError(t, os.WriteFile(rules, nil, 0o600))
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
+	p.waitLog(t, "access rules read")
+	require.NoError(t, c.Register(t.Context(), "bob"))
 }
 
 func TestKilledServerComesBackAsItWas(t *testing.T) {

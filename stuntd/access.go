@@ -1,0 +1,94 @@
+package stuntd
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/gostunt/stunt/stuntd/access"
+)
+
+// Access says who may come in, and do what. The zero value lets everybody do
+// everything, and names go to those who come first.
+type Access struct {
+	// Tokens lets in only who has a token, which "stuntd token new" makes.
+	Tokens bool
+
+	// TokenKey is a PEM file with the key that tokens are signed with; one with
+	// its public half does for a server that is not to make any. Empty: token.key
+	// in StateDir, which is made if it is not there.
+	TokenKey string
+
+	// File has rules, as in package access; it is read again when it changes,
+	// and by [Server.Reload]. Empty: there are none.
+	File string
+}
+
+// gate returns what decides, and what keeps it up to date; both are nil if
+// nothing is to be decided.
+func (c *Config) gate() (*access.Gate, reloadable, error) {
+	if !c.Access.Tokens && c.Access.File == "" {
+		return nil, nil, nil
+	}
+	g := &access.Gate{}
+	if c.Access.Tokens {
+		path, err := c.tokenKeyPath()
+		if err != nil {
+			return nil, nil, err
+		}
+		if g.Tokens, _, err = openTokenKey(path); err != nil {
+			return nil, nil, err
+		}
+	}
+	if c.Access.File == "" {
+		return g, nil, nil
+	}
+	f := &accessFile{path: c.Access.File, gate: g}
+	if _, err := f.load(); err != nil {
+		return nil, nil, err
+	}
+	return g, f, nil
+}
+
+// An accessFile is the rules that an operator changes while the server runs.
+type accessFile struct {
+	path string
+	gate *access.Gate
+
+	read stamp // of the file that is in use. Owned by gate, then by the reloader
+}
+
+func (f *accessFile) load() (bool, error) {
+	s, err := stampOf(f.path)
+	if err != nil || s == f.read {
+		return false, err
+	}
+	text, err := readFile(f.path, access.MaxRules+1)
+	if err != nil {
+		return false, err
+	}
+	rules, err := access.ParseRules(string(text))
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", f.path, err)
+	}
+	f.gate.Use(rules)
+	f.read = s
+	return true, nil
+}
+
+func (f *accessFile) forget() { f.read = stamp{} }
+
+func (f *accessFile) news() (loaded string, about slog.Attr, kept string) {
+	return "access rules read", slog.String("path", f.path), "keeping the access rules in use"
+}
+
+// readFile reads no more than limit bytes of a file.
+func readFile(path string, limit int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, limit))
+}

@@ -1,0 +1,53 @@
+package stunt_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gostunt/stunt"
+	"github.com/gostunt/stunt/rendezvous"
+	"github.com/gostunt/stunt/stuntd"
+)
+
+// A server that asks for tokens lets in who has one, and tells others why not.
+func TestToken(t *testing.T) {
+	state := t.TempDir()
+	s, err := stuntd.Start(stuntd.Config{Listen: []string{"127.0.0.1:0"}, StateDir: state, Access: stuntd.Access{Tokens: true}})
+	require.NoError(t, err)
+	defer s.Close()
+	token := func(args ...string) string {
+		var out, stderr bytes.Buffer
+		require.Zero(t, stuntd.Main(t.Context(), append([]string{"token", "new", "-state", state}, args...), &out, &stderr), stderr.String())
+		return strings.TrimSpace(out.String())
+	}
+	node := func(token string) *stunt.Node {
+		n := &stunt.Node{Config: stunt.Config{Server: s.Address(), ID: "alice", Token: token, NoPortMapping: true}}
+		t.Cleanup(func() { n.Close() })
+		return n
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, []byte(token("-names", "alice")+"\n"), 0o600))
+	ln, err := node("@"+file).Listen(t.Context(), 80)
+	require.NoError(t, err)
+	defer ln.Close()
+
+	_, err = node(token("-names", "team-*")).Listen(t.Context(), 80)
+	require.ErrorIs(t, err, stunt.ErrNotAuthorized, "another name than its own")
+	require.ErrorIs(t, err, rendezvous.CodeNotAllowed)
+	for text, code := range map[string]rendezvous.Code{"": rendezvous.CodeTokenRequired, "stunt1.abc": rendezvous.CodeBadToken} {
+		_, err = node(text).Dial(t.Context(), "stunt", "alice:80")
+		require.ErrorIs(t, err, stunt.ErrNotAuthorized)
+		require.ErrorIs(t, err, code)
+	}
+	_, err = node(token("-listen", "-names", "bob")).Dial(t.Context(), "stunt", "alice:80")
+	require.ErrorIs(t, err, stunt.ErrNotAuthorized, "it may listen, and not dial")
+
+	for _, text := range []string{"@", strings.Repeat("t", rendezvous.MaxToken+1)} {
+		require.ErrorContains(t, node(text).Up(t.Context()), "Config.Token")
+	}
+}
