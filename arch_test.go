@@ -47,8 +47,9 @@ var rooms = map[string][]string{
 
 	// The server, which never sees the root: it does not dial anybody's peers.
 	"stuntd/access": {"rendezvous", "github.com/fxamacker/cbor/v2"},
+	"stuntd/status": {"probe", "rendezvous", "relay", "github.com/prometheus/client_golang"},
 
-	"stuntd":     {"internal/sock", "probe", "rendezvous", "relay", "stuntd/access", "golang.org/x/sys", "golang.org/x/time"},
+	"stuntd":     {"internal/sock", "probe", "rendezvous", "relay", "stuntd/access", "stuntd/status", "golang.org/x/net", "golang.org/x/sys", "golang.org/x/time"},
 	"cmd/stuntd": {"stuntd"},
 
 	// The lab, and what measures in it.
@@ -74,7 +75,7 @@ var never = []struct {
 	{[]string{"stuntd", "cmd/stuntd"},
 		[]string{module + "/natlab", module + "/internal/punch", module + "/internal/secure", "github.com/flynn", "google.golang.org/grpc", "github.com/vishvananda"},
 		"the server introduces peers; it has nothing of what they say to each other"},
-	{[]string{".", "rendezvous", "probe", "predict", "stuntd", "cmd/stuntd"},
+	{[]string{".", "rendezvous", "probe", "predict", "stuntd", "stuntd/status", "cmd/stuntd"},
 		[]string{"testing", "github.com/stretchr", "go.uber.org/goleak"},
 		"what is for tests stays in tests, and in the lab"},
 }

@@ -16,6 +16,7 @@ func (s *Server) answer(ctx context.Context, f flow, req *stun.Message) (resp *s
 	// RFC 8489 section 6.3: what is no request of a known method is discarded;
 	// indications are keepalives.
 	if req.Type != bindingRequest {
+		s.counts.discarded.Add(1)
 		return nil, false, nil
 	}
 	marked := req.Contains(stun.AttrFingerprint)
@@ -62,6 +63,7 @@ func (s *Server) answer(ctx context.Context, f flow, req *stun.Message) (resp *s
 // clients of RFC 3489; a NAT that rewrites addresses in payloads spoils only
 // that one.
 func (s *Server) success(req *stun.Message, f flow, more []stun.Setter, marked bool) (*stun.Message, error) {
+	s.counts.answered.Add(1)
 	m, err := stun.Build(req, stun.BindingSuccess,
 		&stun.XORMappedAddress{IP: net.IP(f.remote.Addr().AsSlice()), Port: int(f.remote.Port())})
 	if err != nil {
@@ -83,6 +85,7 @@ func (s *Server) success(req *stun.Message, f flow, more []stun.Setter, marked b
 
 // refuse is the Binding error response (RFC 8489 sections 6.3.1 and 14.8).
 func (s *Server) refuse(req *stun.Message, code stun.ErrorCode, unknown stun.UnknownAttributes, marked bool) (*stun.Message, error) {
+	s.counts.refused.Add(1)
 	m, err := stun.Build(req, stun.BindingError, code)
 	if err != nil {
 		return nil, err

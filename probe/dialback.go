@@ -54,12 +54,16 @@ func (s *Server) source(f flow, a ask) (local netip.AddrPort, ok bool) {
 // source and for all.
 func (s *Server) dialBack(ctx context.Context, f flow, local netip.AddrPort, a ask) dialled {
 	if !s.sources.allow(f.remote.Addr(), time.Now()) {
+		s.counts.metDialRate.Add(1)
+		s.counts.dialBacks[declined].Add(1)
 		return dialled{outcome: declined}
 	}
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	default:
+		s.counts.metDialBacks.Add(1)
+		s.counts.dialBacks[declined].Add(1)
 		return dialled{outcome: declined}
 	}
 	to := f.remote
@@ -82,6 +86,7 @@ func (s *Server) dialBack(ctx context.Context, f flow, local netip.AddrPort, a a
 		err = deliver(conn, d.token)
 	}
 	d.outcome = outcomeOf(err)
+	s.counts.dialBacks[d.outcome].Add(1)
 	s.logger().Debug("dialled back", "remote", to, "local", local, "outcome", d.outcome.String(), "err", err)
 	return d
 }

@@ -70,6 +70,7 @@ type Server struct {
 	slots   chan struct{} // capacity DialBacks: a send takes one, a receive gives it back
 	holds   chan struct{} // capacity Holds, likewise
 	sources *sources
+	counts  counters
 }
 
 const (
@@ -204,6 +205,7 @@ func (s *Server) hold(f flow, d time.Duration) error {
 	case s.holds <- struct{}{}:
 		defer func() { <-s.holds }()
 	default:
+		s.counts.metHolds.Add(1)
 		return nil
 	}
 	f.conn.SetReadDeadline(time.Now().Add(min(d, maxHold)))

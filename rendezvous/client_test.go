@@ -240,7 +240,7 @@ func TestSamePortAgain(t *testing.T) {
 // What is queued when a client is stopped still goes out.
 func TestStopFlushes(t *testing.T) {
 	verdicts := make(chan Verdict, 1)
-	_, a, b := pair(t, &Server{OnOutcome: func(v Verdict) { verdicts <- v }})
+	_, a, b := pair(t, &Server{Trace: &Trace{Outcome: func(v Verdict) { verdicts <- v }}})
 	call, err := a.Dial(within(t), DialRequest{Peer: "bob"})
 	require.NoError(t, err)
 	require.NoError(t, receive(t, b.offers, "an Offer").Answer(Answer{}))

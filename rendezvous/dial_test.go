@@ -22,7 +22,7 @@ func pair(t testing.TB, srv *Server) (h *host, a, b *node) {
 
 func TestDialCarriesEverythingBothWays(t *testing.T) {
 	verdicts := make(chan Verdict, 2)
-	h, a, b := pair(t, &Server{OnOutcome: func(v Verdict) { verdicts <- v }})
+	h, a, b := pair(t, &Server{Trace: &Trace{Outcome: func(v Verdict) { verdicts <- v }}})
 	call, err := a.Dial(within(t), DialRequest{Peer: "bob", Port: 80, Noise: []byte("noise 1"),
 		Candidates: []byte("candidates a"), Report: []byte("report a")})
 	require.NoError(t, err)

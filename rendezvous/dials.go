@@ -3,6 +3,7 @@ package rendezvous
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,6 +27,9 @@ type dial struct {
 	id       DialID
 	from, to *session
 	ask      bool // the callee was asked before anything was given away
+	began    time.Time
+	seen     atomic.Bool // the Trace knows how it was answered
+	kinds    [2]string   // of the caller, of the callee
 	nats     nats
 	hint     string // given to both ends; or empty
 	ticket   []byte // the caller's, for a relay; or none
@@ -58,11 +62,11 @@ func (t *dialTable) add(d *dial, patience time.Duration, late func(*dial)) error
 	case t.all[d.id] != nil:
 		return errorf(CodeBadMessage, "this dial id is in use")
 	case from.out >= t.pendingOut || from.outgoing >= t.open:
-		return errorf(CodeBusy, "%d dials of yours are in progress", from.outgoing)
+		return errorf(CodeBusy, "%d dials of yours are in progress", from.outgoing).of(limitDialsOut)
 	case to.in >= t.pendingIn:
-		return errorf(CodeBusy, "the peer has too many dials to answer")
+		return errorf(CodeBusy, "the peer has too many dials to answer").of(limitDialsIn)
 	case to.in >= t.pendingIn/2 && to.unanswered(sourceOf(d.from.observed.Addr())) >= max(t.pendingIn/8, 2):
-		return errorf(CodeBusy, "the peer has too many dials of your address to answer")
+		return errorf(CodeBusy, "the peer has too many dials of your address to answer").of(limitDialsBetween)
 	}
 	if t.all == nil {
 		t.all = make(map[DialID]*dial)

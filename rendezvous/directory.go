@@ -62,7 +62,7 @@ func (d *directory) join(s *session, now time.Time) (stale *session, err error) 
 	if len(o.sessions) >= d.sessPerKey {
 		stale = slices.MinFunc(o.sessions, func(a, b *session) int { return a.heardAt().Compare(b.heardAt()) })
 		if now.Sub(stale.heardAt()) < d.quietPeriod {
-			return nil, errorf(CodeLimit, "this key has %d sessions", len(o.sessions))
+			return nil, errorf(CodeLimit, "this key has %d sessions", len(o.sessions)).of(limitKey)
 		}
 		d.remove(o, stale, now)
 	}
@@ -153,7 +153,7 @@ func (d *directory) claim(o *owner, s *session, id string) (replaced *session, e
 	c := d.names[id]
 	switch {
 	case c == nil && len(o.names) >= d.idsPerKey:
-		return nil, errorf(CodeLimit, "this key has %d ids", len(o.names))
+		return nil, errorf(CodeLimit, "this key has %d ids", len(o.names)).of(limitIDs)
 	case c == nil:
 		d.names[id] = &claim{name: id, owner: s.fingerprint, session: s}
 		o.names = append(o.names, id)

@@ -86,6 +86,8 @@ type Error struct {
 	Ref    uint32 `cbor:"1,keyasint,omitzero"`  // the request refused
 	DialID DialID `cbor:"2,keyasint,omitzero"`  // the dial that ended
 	ID     string `cbor:"3,keyasint,omitzero"`  // the name concerned
+
+	limit string // the name of the limit that was met; known to this end only
 }
 
 // Error returns the code and what was said about it.

@@ -1,17 +1,22 @@
 package rendezvous
 
+import "time"
+
 // dial introduces a caller to a peer: one message to each, at one moment.
 func (s *Server) dial(from *session, m *DialRequest) {
 	if err := s.introduce(from, m); err != nil {
 		e := asError(err)
 		e.DialID = m.DialID
+		s.seeLimit(e.limit)
+		s.seeAnswered(nil, e.Code)
 		from.tell(e)
 	}
 }
 
 func (s *Server) introduce(from *session, m *DialRequest) error {
+	began := time.Now()
 	if !from.dials.Allow() {
-		return errorf(CodeBusy, "too many dials per second")
+		return errorf(CodeBusy, "too many dials per second").of(limitDialRate)
 	}
 	names, err := from.mayDial(m.Peer)
 	if err != nil {
@@ -51,9 +56,9 @@ func (s *Server) introduce(from *session, m *DialRequest) error {
 		return err
 	}
 	if !to.link.hasRoom(len(toCallee)) {
-		return errorf(CodeBusy, "the peer has too much to read")
+		return errorf(CodeBusy, "the peer has too much to read").of(limitUnread)
 	}
-	d := &dial{id: m.DialID, from: from, to: to, ask: info.Ask, nats: between, hint: hint, ticket: ticket}
+	d := &dial{id: m.DialID, from: from, to: to, ask: info.Ask, began: began, kinds: [2]string{m.Kind, info.Kind}, nats: between, hint: hint, ticket: ticket}
 	if err := s.dials.add(d, span(s.Patience, defaultPatience), s.unanswered); err != nil {
 		return err
 	}
@@ -65,6 +70,7 @@ func (s *Server) introduce(from *session, m *DialRequest) error {
 
 // unanswered ends a dial for which the callee's answer is late.
 func (s *Server) unanswered(d *dial) {
+	s.seeAnswered(d, CodeTimeout)
 	d.from.tell(&Error{Code: CodeTimeout, DialID: d.id})
 	d.to.tell(&cancel{DialID: d.id, Code: CodeTimeout})
 }
@@ -93,6 +99,7 @@ func (s *Server) answer(by *session, m *Answer) {
 			return
 		}
 	}
+	s.seeAnswered(d, m.Code)
 	d.from.link.send(toCaller)
 	if toCallee != nil {
 		by.link.send(toCallee)
@@ -110,7 +117,5 @@ func (s *Server) outcome(by *session, m *Outcome) {
 	if byCaller {
 		s.learnt.tally.add(m.Method, m.OK)
 	}
-	if s.OnOutcome != nil {
-		s.OnOutcome(Verdict{Caller: d.from.key, Callee: d.to.key, ByCaller: byCaller, Outcome: *m})
-	}
+	s.seeOutcome(Verdict{Caller: d.from.key, Callee: d.to.key, CallerKind: d.kinds[0], CalleeKind: d.kinds[1], ByCaller: byCaller, Outcome: *m})
 }

@@ -34,9 +34,8 @@ type Server struct {
 	// It holds up only that client, and one of the places of Limits.Handshakes.
 	Admit func(Applicant) (Pass, error)
 
-	// OnOutcome, if not nil, sees what became of each dial, once from either
-	// end. It is called from the session's goroutine and must not block.
-	OnOutcome func(Verdict)
+	// Trace, if not nil, sees what happens, for who counts it.
+	Trace *Trace
 
 	// Relays are told to every client: host:port each, with RelayHere in front
 	// if it is this server; the first MaxRelays.
@@ -53,13 +52,6 @@ type Server struct {
 	directory directory
 	dials     dialTable
 	learnt    learnt
-}
-
-// A Verdict is one end's report of a dial between two keys.
-type Verdict struct {
-	Caller, Callee ed25519.PublicKey
-	ByCaller       bool
-	Outcome        Outcome
 }
 
 func (s *Server) setUp() {
@@ -139,7 +131,7 @@ func (s *Server) greet(l *link, from netip.AddrPort, full bool) (*session, error
 		return nil, err
 	}
 	if full {
-		return nil, errorf(CodeLimit, "too many connections from your address")
+		return nil, errorf(CodeLimit, "too many connections from your address").of(limitSource)
 	}
 	key, err := clientKey(conn.ConnectionState())
 	if err != nil {
@@ -192,6 +184,7 @@ func (s *Server) admit(sess *session) error {
 		w.Relays = s.Relays[:min(len(s.Relays), MaxRelays)]
 	}
 	sess.tell(w)
+	s.seeSession(&Error{})
 	s.logger().Info("session began", "peer", sess.fingerprint, "remote", sess.observed)
 	return nil
 }
@@ -200,6 +193,7 @@ func (s *Server) admit(sess *session) error {
 func (s *Server) refuse(l *link, from netip.AddrPort, err error) {
 	s.logger().Info("session refused", "remote", from, "err", err)
 	if e, ok := errors.AsType[*Error](err); ok {
+		s.seeSession(e)
 		l.finish(e)
 		l.linger()
 	}
@@ -210,7 +204,11 @@ func (s *Server) refuse(l *link, from netip.AddrPort, err error) {
 func (s *Server) dismiss(sess *session, reason error) {
 	s.sessions.Add(-1)
 	s.directory.leave(sess, s.now())
+	if errors.Is(reason, errSlow) {
+		s.seeLimit(limitUnread)
+	}
 	for _, d := range s.dials.leave(sess) {
+		s.seeAnswered(d, CodePeerGone)
 		if d.from == sess {
 			d.to.tell(&cancel{DialID: d.id, Code: CodePeerGone})
 		} else {

@@ -109,6 +109,7 @@ func (s *session) serve(m message) error {
 		srv.answer(s, m)
 	case *cancel:
 		if d := srv.dials.cancel(m.DialID, s); d != nil {
+			srv.seeAnswered(d, CodeCanceled)
 			d.to.tell(&cancel{DialID: d.id, Code: CodeCanceled})
 		}
 	case *Outcome:
@@ -129,9 +130,11 @@ func (s *session) register(m *register) {
 	if err != nil {
 		e := asError(err)
 		e.Ref, e.ID = m.Ref, m.ID
+		s.server.seeRegistered(e)
 		s.tell(e)
 		return
 	}
+	s.server.seeRegistered(&Error{})
 	if old != nil {
 		e := errorf(CodeReplaced, "a newer session of this key took %q", m.ID)
 		e.ID = m.ID

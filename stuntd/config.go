@@ -63,6 +63,9 @@ type Config struct {
 	// Relay is about the path of last resort; see there for the zero value.
 	Relay Relay
 
+	// Admin is about what an operator sees; see there for the zero value.
+	Admin Admin
+
 	// Logger hears what happens. Nil is silent.
 	Logger *slog.Logger
 
@@ -148,6 +151,9 @@ func (c *Config) check() error {
 		return errors.New("the keepalive time is negative")
 	}
 	if _, err := c.Limits.withDefaults(); err != nil {
+		return err
+	}
+	if err := c.Admin.check(); err != nil {
 		return err
 	}
 	return c.Relay.check()

@@ -1,7 +1,6 @@
 package stuntd
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -10,11 +9,17 @@ import (
 // Why a connection is refused. They reach nobody but the log: the client sees
 // a RST, which costs the server neither a packet more nor a TIME_WAIT.
 var (
-	errConns          = errors.New("connections in all")
-	errConnsSource    = errors.New("connections of one source")
-	errHalfOpen       = errors.New("half-open connections in all")
-	errHalfOpenSource = errors.New("half-open connections of one source")
+	errConns          = &overLimit{"connections", "connections in all"}
+	errConnsSource    = &overLimit{"connections_per_source", "connections of one source"}
+	errHalfOpen       = &overLimit{"half_open", "half-open connections in all"}
+	errHalfOpenSource = &overLimit{"half_open_per_source", "half-open connections of one source"}
 )
+
+// overLimit is why a connection is refused: a limit, as it is counted and in
+// words.
+type overLimit struct{ name, text string }
+
+func (o *overLimit) Error() string { return o.text }
 
 // A door counts the connections inside and lets in those that are within the
 // limits. Its memory is bounded by them too: a source is forgotten when its

@@ -78,6 +78,8 @@ func (o *options) flagSet() *flag.FlagSet {
 	fs.StringVar(&o.KeyFile, "tls-key", "", "PEM `file` with the key of -tls-cert")
 	fs.StringVar(&o.StateDir, "state", "", "`directory` for the self-signed certificate's key (default $STATE_DIRECTORY, or stuntd in the user's configuration directory)")
 	fs.StringVar(&o.Record, "record", "", "`file` for what the outcomes of dials have taught; without one, it is kept in memory only")
+	fs.StringVar(&o.Admin.Listen, "admin", "", "TCP `address` for the operator: metrics, a page, profiles; best on 127.0.0.1. Without one, there is none")
+	fs.StringVar(&o.Admin.TokenFile, "admin-token", "", "`file` with a token that requests to -admin must name; needed where others reach it")
 	fs.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` to log: debug, info, warn or error")
 	fs.Var(&o.format, "log-format", "`format` of the log on stderr: text or json")
 	fs.DurationVar(&o.Drain, "drain", o.Config.drain(), "how long sessions get to say goodbye at SIGTERM")

@@ -2,69 +2,37 @@ package stuntd
 
 import (
 	"crypto/tls"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/gostunt/stunt/stuntd/status"
 )
 
 // health is the HTTP side of the port. It is an [net.Listener] to the
 // http.Server in it, whose connections come from the mux.
 type health struct {
-	http  *http.Server
+	web   *webServer
 	local net.Addr
 	conns chan net.Conn // unbuffered; never closed
 	done  chan struct{} // closed by Close
 	once  sync.Once     // for done
-	ended chan struct{} // closed by run
-	open  sync.WaitGroup
 }
 
 func newHealth(local netip.AddrPort, log *slog.Logger) *health {
+	routes := http.NewServeMux()
+	routes.HandleFunc("GET /healthz", status.Healthz) // as long as we listen
 	h := &health{
+		web:   newWebServer(routes, log),
 		local: net.TCPAddrFromAddrPort(local),
 		conns: make(chan net.Conn),
 		done:  make(chan struct{}),
-		ended: make(chan struct{}),
 	}
-	routes := http.NewServeMux()
-	routes.HandleFunc("GET /healthz", healthz)
-	h.http = &http.Server{
-		Handler:           routes,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      10 * time.Second,
-		IdleTimeout:       30 * time.Second,
-		MaxHeaderBytes:    8 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ConnState:         h.count,
-	}
+	h.web.listener = h
 	return h
-}
-
-// healthz says that the server serves; it does so as long as it listens.
-func healthz(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	fmt.Fprintln(w, "ok")
-}
-
-// run serves until close.
-func (h *health) run() {
-	defer close(h.ended)
-	h.http.Serve(h) // the error is that of our own Accept
-}
-
-// count sees the connections of the http.Server come and go.
-func (h *health) count(_ net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		h.open.Add(1)
-	case http.StateClosed, http.StateHijacked:
-		h.open.Done()
-	}
 }
 
 // serve gives a connection to the HTTP server, or closes it if that is gone.
@@ -81,9 +49,7 @@ func (h *health) serve(c *tls.Conn) {
 // the listener, so that the server knows of every connection that it closes.
 func (h *health) close() {
 	h.Close()
-	<-h.ended
-	h.http.Close()
-	h.open.Wait()
+	h.web.end()
 }
 
 // Accept implements net.Listener for the http.Server.
@@ -104,3 +70,49 @@ func (h *health) Close() error {
 
 // Addr implements net.Listener.
 func (h *health) Addr() net.Addr { return h.local }
+
+// webServer is an HTTP server whose end waits for its connections.
+type webServer struct {
+	http     *http.Server
+	listener net.Listener
+	ended    chan struct{} // closed by run
+	open     sync.WaitGroup
+}
+
+func newWebServer(h http.Handler, log *slog.Logger) *webServer {
+	w := &webServer{ended: make(chan struct{})}
+	w.http = &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      10 * time.Second,
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnState:         w.count,
+	}
+	return w
+}
+
+// run serves until the listener is closed.
+func (w *webServer) run() {
+	defer close(w.ended)
+	w.http.Serve(w.listener) // the error is that of the listener's Accept
+}
+
+// count sees the connections of the http.Server come and go.
+func (w *webServer) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		w.open.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		w.open.Done()
+	}
+}
+
+// end waits for run, whose listener is closed, and ends all connections.
+func (w *webServer) end() {
+	<-w.ended
+	w.http.Close()
+	w.open.Wait()
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/gostunt/stunt/internal/sock"
 	"github.com/gostunt/stunt/relay"
 	"github.com/gostunt/stunt/rendezvous"
+	"github.com/gostunt/stunt/stuntd/status"
 )
 
 // The first byte of a connection says what it speaks (RFC 7983 does the same
@@ -45,6 +46,7 @@ type mux struct {
 	session func(context.Context, *tls.Conn)
 	web     func(*tls.Conn)
 	relay   *relay.Server // nil: none
+	board   *status.Board // nil: nobody counts
 
 	wg      sync.WaitGroup // accept loops, greetings and handlers
 	refused atomic.Int64   // since the last line about it
@@ -107,6 +109,7 @@ func (m *mux) refuse(nc net.Conn, err error) {
 		nc.Close()
 	}
 	m.refused.Add(1)
+	m.met(err)
 	m.log.Debug("connection refused", "remote", remote, "err", err)
 	m.warn.Do(func() { // a stranger does not choose how long our log is
 		m.log.Warn("too many connections", "remote", remote, "err", err, "refused", m.refused.Swap(0))
@@ -124,6 +127,7 @@ func (m *mux) greet(ctx context.Context, c *conn) {
 		m.drop(c, "first byte", err)
 	case first <= firstSTUN:
 		if m.settle(c, stop) {
+			m.saw(status.ProtocolSTUN)
 			m.stun(ctx, c)
 		}
 	case first == relay.FirstByte && m.relay != nil:
@@ -144,6 +148,7 @@ func (m *mux) pair(c *conn, stop func() bool) {
 		return
 	}
 	if m.settle(c, stop) {
+		m.saw(status.ProtocolRelay)
 		m.wg.Go(func() { m.relay.Serve(s) }) // which counts and logs how it ended
 	}
 }
@@ -161,8 +166,10 @@ func (m *mux) secure(ctx context.Context, c *conn, stop func() bool) {
 	}
 	switch tc.ConnectionState().NegotiatedProtocol {
 	case protoSession:
+		m.saw(status.ProtocolSession)
 		m.wg.Go(func() { m.session(ctx, tc) })
 	default:
+		m.saw(status.ProtocolHTTP)
 		m.wg.Go(func() { m.web(tc) })
 	}
 }
@@ -182,8 +189,23 @@ func (m *mux) settle(c *conn, stop func() bool) bool {
 // drop closes a connection that said nothing that we understand. That is what
 // a port on the Internet sees all day, so nobody is told about it.
 func (m *mux) drop(c *conn, phase string, err error) {
+	m.saw(status.ProtocolNone)
 	m.log.Debug("connection dropped", "remote", c.RemoteAddr(), "phase", phase, "err", err)
 	c.Close()
+}
+
+// saw counts what a connection turned out to speak.
+func (m *mux) saw(protocol string) {
+	if m.board != nil {
+		m.board.Accepted(protocol)
+	}
+}
+
+// met counts a limit that a connection was over.
+func (m *mux) met(err error) {
+	if over, ok := errors.AsType[*overLimit](err); ok && m.board != nil {
+		m.board.Limited(over.name)
+	}
 }
 
 var errProtocol = errors.New("neither STUN nor TLS nor a relay stream")

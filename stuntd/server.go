@@ -24,6 +24,7 @@ import (
 	"github.com/gostunt/stunt/probe"
 	"github.com/gostunt/stunt/relay"
 	"github.com/gostunt/stunt/rendezvous"
+	"github.com/gostunt/stunt/stuntd/status"
 )
 
 // A Server is a running server. All methods may be called from any goroutine.
@@ -33,8 +34,12 @@ type Server struct {
 	listeners []*net.TCPListener
 	mux       *mux
 	meet      *rendezvous.Server
+	stun      *probe.Server
 	relay     *relay.Server // nil: it does not
+	board     *status.Board
 	health    *health
+	admin     *webServer // nil: none
+	adminAddr netip.AddrPort
 	reload    *reloader
 	stop      context.CancelFunc // ends everything that is not asked to leave first
 	drain     time.Duration
@@ -54,6 +59,7 @@ func Start(cfg Config) (_ *Server, err error) {
 		if err != nil {
 			stop()
 			s.closeListeners()
+			s.closeAdmin()
 		}
 	}()
 	network := &sock.Net{Open: cfg.Open}
@@ -98,13 +104,18 @@ func Start(cfg Config) (_ *Server, err error) {
 		s.mux.wg.Go(func() { record.run(ctx) })
 	}
 	s.wireRelay(&cfg.Relay, secret)
+	s.board = s.newBoard(cert, cfg.CertFile == "")
+	s.meet.Trace, s.mux.board = s.board.Trace(), s.board
+	if err := s.openAdmin(ctx, network, &cfg.Admin, cert); err != nil {
+		return nil, err
+	}
 	s.mux.tls = serverTLS(cert, !cfg.Relay.Only)
 	if gate != nil {
 		s.meet.Admit = gate.Admit
 	}
 	s.reload = newReloader(s.log, certFile, rules)
 	s.mux.wg.Go(func() { s.reload.run(ctx) })
-	s.mux.wg.Go(s.health.run)
+	s.mux.wg.Go(s.health.web.run)
 	for _, ln := range s.listeners {
 		s.mux.run(ctx, ln)
 		s.log.Info("listening", "local", ln.Addr())
@@ -142,7 +153,7 @@ func (s *Server) wire(network *sock.Net, pub public, l Limits, cfg *Config) {
 			MessageRate:       l.MessageRate,
 		},
 	}
-	stun := &probe.Server{
+	s.stun = &probe.Server{
 		Alternates: s.Addrs(),
 		Public:     pub.outside,
 		Software:   "stuntd",
@@ -154,7 +165,7 @@ func (s *Server) wire(network *sock.Net, pub public, l Limits, cfg *Config) {
 		door:    newDoor(l),
 		log:     s.log,
 		warn:    rate.Sometimes{Interval: quiet},
-		stun:    stun.ServeConn,
+		stun:    s.stun.ServeConn,
 		session: func(ctx context.Context, c *tls.Conn) { s.meet.ServeConn(ctx, c) }, // logs how it ended
 		web:     s.health.serve,
 	}
@@ -187,6 +198,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	<-drained
 	s.stop()
 	s.health.close()
+	s.closeAdmin()
 	s.mux.wg.Wait()
 	s.log.Info("stopped")
 	return err

@@ -1,0 +1,70 @@
+package status
+
+import (
+	"strings"
+
+	"github.com/gostunt/stunt/relay"
+	"github.com/gostunt/stunt/rendezvous"
+)
+
+// limitOther counts those that are not in the list.
+const limitOther = "other"
+
+// A limit is what somebody may meet.
+type limit struct {
+	name string // as it is counted
+	text string
+	flag string // that moves it; empty: none does
+}
+
+// limits are all that are counted, in the order in which a client meets them.
+var limits = []limit{
+	{"connections", "connections in all", "-max-conns"},
+	{"connections_per_source", "connections of one source", "-max-conns-per-source"},
+	{"half_open", "connections in all whose handshake is not finished", "-max-half-open"},
+	{"half_open_per_source", "those of one source", "-max-half-open-per-source"},
+	{"sessions_per_source", "sessions of one source", "-max-conns-per-source"},
+	{"sessions_per_key", "sessions of one key", ""},
+	{"ids_per_key", "IDs of one key", "-max-ids-per-key"},
+	{"dial_rate", "dials per second of one session", ""},
+	{"pending_dials_of_caller", "unanswered dials of one caller", "-max-pending-dials"},
+	{"pending_dials_of_callee", "unanswered dials to one callee", "-max-pending-dials"},
+	{"pending_dials_of_source", "unanswered dials from one source to one callee", "-max-pending-dials"},
+	{"unread_messages", "messages that a node does not read", ""},
+	{"dial_back_rate", "dial-backs per second of one source", ""},
+	{"dial_backs", "dial-backs at once", ""},
+	{"holds", "answers that are held back at once", ""},
+	{"relay", "relay streams", "-relay-max-…"},
+	{limitOther, "others", ""},
+}
+
+func limitNames() []string {
+	names := make([]string, len(limits))
+	for i, l := range limits {
+		names[i] = l.name
+	}
+	return names
+}
+
+// met returns how often each limit was met.
+func (b *Board) met() map[string]int64 {
+	met := b.limits.all()
+	for name, n := range b.config.STUN.Stats().Met {
+		met[name] += n
+	}
+	if b.config.Relay != nil {
+		met["relay"] += b.config.Relay.Stats().Refused[relay.Busy]
+	}
+	return met
+}
+
+// codeLabel is what a code is counted as: a peer may answer with any number.
+func codeLabel(c rendezvous.Code) string {
+	if c == rendezvous.CodeNone {
+		return "ok"
+	}
+	if s := c.String(); !strings.HasPrefix(s, "code ") { // a number without a name
+		return strings.ReplaceAll(s, " ", "_")
+	}
+	return "other"
+}
