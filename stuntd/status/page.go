@@ -94,7 +94,7 @@ func (b *Board) tiles(past []minute) []tile {
 	}
 	if b.config.Relay != nil {
 		last := past[len(past)-1]
-		tiles = append(tiles, tile{"Relay", size(last.bytes/60) + "/s", count(int64(b.config.Relay.Stats().Pairs)) + " pairs"})
+		tiles = append(tiles, tile{"Relay", size(last.bytes/60) + "/s", count(int64(b.config.Relay.Stats().Pairs)) + " pairs now"})
 	}
 	if t := b.config.Expiry(); !t.IsZero() {
 		tiles = append(tiles, tile{"Certificate", since(time.Until(t)), "until " + t.UTC().Format(time.DateOnly)})
