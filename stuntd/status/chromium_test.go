@@ -4,7 +4,6 @@ package status_test
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"os"
@@ -24,9 +23,11 @@ import (
 type browser struct {
 	t       *testing.T
 	to      *os.File
+	pipe    *os.File // from it
 	from    *bufio.Reader
 	session string // of the page
 	calls   int
+	loads   int // pages that are complete
 	// complaints are what the page has said on its console, and what the browser
 	// has said of it: errors, and what the page's policy has kept it from.
 	complaints []string
@@ -73,16 +74,11 @@ func startBrowser(t *testing.T, on *natlab.Host) *browser {
 		cmd, run = there.Cmd, there
 	}
 	cmd.ExtraFiles = []*os.File{theirs, theirs2} // 3 and 4 there
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
 	require.NoError(t, run.Start())
 	theirs.Close()
 	theirs2.Close()
-	b := &browser{t: t, to: to, from: bufio.NewReader(from)}
+	b := &browser{t: t, to: to, pipe: from, from: bufio.NewReader(from)}
 	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(stderr.String())
-		}
 		b.call("Browser.close", nil)
 		to.Close()
 		run.Wait() // it has been told, and has lost its pipe
@@ -118,21 +114,38 @@ func (b *browser) call(method string, params any) (json.RawMessage, string) {
 		return nil, err.Error()
 	}
 	for {
-		raw, err := b.from.ReadBytes(0)
+		m, err := b.read()
 		if err != nil {
 			return nil, err.Error()
 		}
-		var m message
-		require.NoError(b.t, json.Unmarshal(raw[:len(raw)-1], &m))
 		switch {
-		case m.Method != "":
-			b.event(m)
 		case m.ID == b.calls && m.Error != nil:
 			return nil, m.Error.Message
 		case m.ID == b.calls:
 			return m.Result, ""
 		}
 	}
+}
+
+// read reads one message. What is no answer is taken note of.
+func (b *browser) read() (m message, err error) {
+	b.pipe.SetReadDeadline(time.Now().Add(time.Minute)) // a hang is a failure
+	raw, err := b.from.ReadBytes(0)
+	if err != nil {
+		return m, err
+	}
+	require.NoError(b.t, json.Unmarshal(raw[:len(raw)-1], &m))
+	switch m.Method {
+	case "Page.loadEventFired":
+		b.loads++
+	case "Runtime.exceptionThrown", "Log.entryAdded":
+		b.complaints = append(b.complaints, string(m.Params))
+	case "Runtime.consoleAPICalled":
+		if strings.Contains(string(m.Params), `"type":"error"`) {
+			b.complaints = append(b.complaints, string(m.Params))
+		}
+	}
+	return m, nil
 }
 
 // into makes a call that must work.
@@ -145,24 +158,17 @@ func (b *browser) into(v any, method string, params any) {
 	}
 }
 
-func (b *browser) event(m message) {
-	switch m.Method {
-	case "Runtime.exceptionThrown", "Log.entryAdded":
-		b.complaints = append(b.complaints, string(m.Params))
-	case "Runtime.consoleAPICalled":
-		if strings.Contains(string(m.Params), `"type":"error"`) {
-			b.complaints = append(b.complaints, string(m.Params))
-		}
-	}
-}
-
 // open loads a page and waits until it is complete.
 func (b *browser) open(url string) {
 	b.t.Helper()
+	before := b.loads
 	var nav struct{ ErrorText string }
 	b.into(&nav, "Page.navigate", map[string]any{"url": url})
 	require.Empty(b.t, nav.ErrorText)
-	b.until("document.readyState === 'complete' && location.href === " + quote(url))
+	for b.loads == before {
+		_, err := b.read()
+		require.NoError(b.t, err)
+	}
 }
 
 // until waits for what an expression says of the page.

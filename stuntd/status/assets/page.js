@@ -3,7 +3,7 @@
 // is the same, and refreshed by the browser.
 "use strict";
 
-const every = 2000; // ms
+const every = 1000; // ms
 const state = document.getElementById("state");
 
 function say(text, lost) {
@@ -25,7 +25,7 @@ function put(fresh) {
 
 async function update() {
   try {
-    const r = await fetch(location.pathname + location.search, { signal: AbortSignal.timeout(4 * every) });
+    const r = await fetch(location.pathname + location.search, { signal: AbortSignal.timeout(10 * every) });
     if (!r.ok) throw new Error(r.status);
     const fresh = new DOMParser().parseFromString(await r.text(), "text/html");
     put(fresh);
