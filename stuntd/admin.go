@@ -119,9 +119,10 @@ func (s *Server) closeAdmin() {
 // is none.
 func (s *Server) AdminAddr() netip.AddrPort { return s.adminAddr }
 
-// newBoard returns the board of a server whose parts are there.
-func (s *Server) newBoard(cert getCertificate, kept bool) *status.Board {
-	return status.New(status.Config{
+// newBoard makes what counts, for a server whose parts are there; kept is whether
+// its certificate is its own, over a key that is kept.
+func (s *Server) newBoard(cert getCertificate, kept bool) {
+	s.board = status.New(status.Config{
 		Version: version(),
 		Facts:   []status.Fact{{Name: "Address for nodes", Value: s.address}, {Name: "Listening on", Value: joined(s.Addrs())}},
 		Meet:    s.meet,
@@ -139,6 +140,7 @@ func (s *Server) newBoard(cert getCertificate, kept bool) *status.Board {
 			return c.Leaf.NotAfter
 		},
 	})
+	s.meet.Trace, s.mux.board = s.board.Trace(), s.board
 }
 
 func joined(addrs []netip.AddrPort) string {

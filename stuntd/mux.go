@@ -103,13 +103,13 @@ func (m *mux) accept(ctx context.Context, ln net.Listener) {
 // refuse closes a connection that is over the limit that err names.
 func (m *mux) refuse(nc net.Conn, err error) {
 	remote := nc.RemoteAddr()
+	m.refused.Add(1)
+	m.met(err) // before the client can know
 	if tc, ok := nc.(*net.TCPConn); ok {
 		sock.Abort(tc)
 	} else {
 		nc.Close()
 	}
-	m.refused.Add(1)
-	m.met(err)
 	m.log.Debug("connection refused", "remote", remote, "err", err)
 	m.warn.Do(func() { // a stranger does not choose how long our log is
 		m.log.Warn("too many connections", "remote", remote, "err", err, "refused", m.refused.Swap(0))

@@ -76,19 +76,8 @@ func Start(cfg Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := network.Prefixes()
+	pub, err := s.named(network, cfg.Public, cert)
 	if err != nil {
-		return nil, err
-	}
-	pub, err := parsePublic(cfg.Public, own)
-	if err != nil {
-		return nil, err
-	}
-	first, err := cert(nil)
-	if err != nil {
-		return nil, err
-	}
-	if s.address, err = pub.address(s.Addrs()[0], first, own); err != nil {
 		return nil, err
 	}
 	secret, err := cfg.Relay.secret()
@@ -104,8 +93,7 @@ func Start(cfg Config) (_ *Server, err error) {
 		s.mux.wg.Go(func() { record.run(ctx) })
 	}
 	s.wireRelay(&cfg.Relay, secret)
-	s.board = s.newBoard(cert, cfg.CertFile == "")
-	s.meet.Trace, s.mux.board = s.board.Trace(), s.board
+	s.newBoard(cert, cfg.CertFile == "")
 	if err := s.openAdmin(ctx, network, &cfg.Admin, cert); err != nil {
 		return nil, err
 	}
@@ -136,6 +124,24 @@ func (s *Server) listen(ctx context.Context, network *sock.Net, addrs []string) 
 		s.listeners = append(s.listeners, ln)
 	}
 	return nil
+}
+
+// named finds out how the outside sees the server, and what clients are told.
+func (s *Server) named(network *sock.Net, said []string, cert getCertificate) (pub public, err error) {
+	own, err := network.Prefixes()
+	if err != nil {
+		return pub, err
+	}
+	pub, err = parsePublic(said, own)
+	if err != nil {
+		return pub, err
+	}
+	first, err := cert(nil)
+	if err != nil {
+		return pub, err
+	}
+	s.address, err = pub.address(s.Addrs()[0], first, own)
+	return pub, err
 }
 
 // wire connects the protocols with the port.
