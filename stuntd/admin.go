@@ -119,9 +119,8 @@ func (s *Server) closeAdmin() {
 // is none.
 func (s *Server) AdminAddr() netip.AddrPort { return s.adminAddr }
 
-// newBoard makes what counts, for a server whose parts are there; kept is whether
-// its certificate is its own, over a key that is kept.
-func (s *Server) newBoard(cert getCertificate, kept bool) {
+// newBoard makes what counts, for a server whose parts are there.
+func (s *Server) newBoard(cert *certSource) {
 	s.board = status.New(status.Config{
 		Version: version(),
 		Facts:   []status.Fact{{Name: "Address for nodes", Value: s.address}, {Name: "Listening on", Value: joined(s.Addrs())}},
@@ -133,8 +132,8 @@ func (s *Server) newBoard(cert getCertificate, kept bool) {
 			return status.Port{Conns: in.conns, HalfOpen: in.halfOpen, MaxConns: l.Conns, MaxHalfOpen: l.HalfOpen}
 		},
 		Expiry: func() time.Time {
-			c, err := cert(nil)
-			if kept || err != nil || c.Leaf == nil {
+			c, err := cert.get(nil)
+			if cert.file == nil && cert.acme == nil || err != nil || c.Leaf == nil {
 				return time.Time{}
 			}
 			return c.Leaf.NotAfter

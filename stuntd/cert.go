@@ -23,25 +23,38 @@ import (
 // getCertificate is [tls.Config.GetCertificate]; the hello is not looked at.
 type getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
-// certificate returns the server's certificate as the configuration says, and
-// what it is read from if that may change, else nil.
-func (c *Config) certificate() (getCertificate, reloadable, error) {
+// A certSource is where the server's certificate comes from.
+type certSource struct {
+	get  getCertificate
+	file reloadable // that it is read from; nil: none that may change
+	acme *acmeCert  // that gets it; nil: nobody has to
+}
+
+// certificate returns where the configuration has the certificate come from.
+func (c *Config) certificate(log *slog.Logger) (*certSource, error) {
 	if c.CertFile != "" {
 		f, err := loadCert(c.CertFile, c.KeyFile)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		return f.get, f, nil
+		return &certSource{get: f.get, file: f}, nil
 	}
 	dir, err := c.stateDir()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	if len(c.ACME.Hosts) > 0 {
+		a, err := newACME(c.ACME, dir, log)
+		if err != nil {
+			return nil, err
+		}
+		return &certSource{get: a.get, acme: a}, nil
 	}
 	cert, err := selfSigned(dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }, nil, nil
+	return &certSource{get: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil }}, nil
 }
 
 // selfSigned returns a certificate over the key that is kept in dir, and makes
@@ -52,11 +65,7 @@ func (c *Config) certificate() (getCertificate, reloadable, error) {
 // The key is P-256 and not Ed25519, so that browsers and health checks on old
 // TLS libraries can be told to trust it; a handshake costs the same.
 func selfSigned(dir string) (*tls.Certificate, error) {
-	path := filepath.Join(dir, "server.key")
-	key, err := readKey(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		key, err = makeKey(path)
-	}
+	key, err := openKey(filepath.Join(dir, "server.key"))
 	if err != nil {
 		return nil, fmt.Errorf("the server's key: %w", err)
 	}
@@ -84,6 +93,18 @@ func selfSigned(dir string) (*tls.Certificate, error) {
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
 }
 
+// openKey returns the key that is kept at path, and makes it the first time.
+func openKey(path string) (*ecdsa.PrivateKey, error) {
+	key, err := readKey(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return nil, err
+	}
+	return key, keepKey(path, key)
+}
+
 func readKey(path string) (*ecdsa.PrivateKey, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -104,21 +125,18 @@ func readKey(path string) (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
-// makeKey makes a key and keeps it at path.
-func makeKey(path string) (*ecdsa.PrivateKey, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	return key, keepKey(path, key)
-}
-
-// keepKey writes a private key to path, whole or not at all.
+// keepKey writes a private key to path.
 func keepKey(path string, key crypto.PrivateKey) error {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
 	}
+	return keepFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+// keepFile writes a file that is for nobody else to read, whole or not at all.
+// It makes its folder.
+func keepFile(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
@@ -127,11 +145,8 @@ func keepKey(path string, key crypto.PrivateKey) error {
 		return err
 	}
 	defer os.Remove(tmp.Name()) // gone by then, if all went well
-	if err := errors.Join(
-		pem.Encode(tmp, &pem.Block{Type: "PRIVATE KEY", Bytes: der}),
-		tmp.Sync(),
-		tmp.Close(),
-	); err != nil {
+	_, err = tmp.Write(text)
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
 	return os.Rename(tmp.Name(), path)

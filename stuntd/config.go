@@ -35,6 +35,9 @@ type Config struct {
 	// a self-signed certificate, whose key is kept in StateDir.
 	CertFile, KeyFile string
 
+	// ACME has an authority sign the certificate, instead of either; see there.
+	ACME ACME
+
 	// StateDir is the folder for what must survive a restart. It is made if
 	// it is not there. Empty: $STATE_DIRECTORY, which systemd sets, or
 	// stuntd in [os.UserConfigDir].
@@ -143,6 +146,9 @@ func (l Limits) withDefaults() (Limits, error) {
 func (c *Config) check() error {
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		return errors.New("a certificate needs its key, and a key its certificate")
+	}
+	if err := c.ACME.check(c); err != nil {
+		return err
 	}
 	if c.Drain < 0 {
 		return errors.New("the drain time is negative")

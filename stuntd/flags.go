@@ -76,6 +76,7 @@ func (o *options) flagSet() *flag.FlagSet {
 	fs.Var(&list{p: &o.Public}, "public", "`host`[:port] that clients reach this server at; inside=outside, two IPs, for each address behind 1:1 NAT")
 	fs.StringVar(&o.CertFile, "tls-cert", "", "PEM `file` with the certificate chain; without one, a self-signed certificate is made and kept")
 	fs.StringVar(&o.KeyFile, "tls-key", "", "PEM `file` with the key of -tls-cert")
+	o.acmeFlags(fs)
 	fs.StringVar(&o.StateDir, "state", "", "`directory` for the self-signed certificate's key (default $STATE_DIRECTORY, or stuntd in the user's configuration directory)")
 	fs.StringVar(&o.Record, "record", "", "`file` for what the outcomes of dials have taught; without one, it is kept in memory only")
 	fs.StringVar(&o.Admin.Listen, "admin", "", "TCP `address` for the operator: metrics, a page, profiles; best on 127.0.0.1. Without one, there is none")

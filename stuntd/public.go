@@ -68,7 +68,8 @@ func (p *public) guess(own []netip.Prefix) {
 }
 
 // address returns what clients are to be told: where the server is, and the
-// pin of its certificate unless they can verify it by name.
+// pin of its certificate, if there is one, unless they can verify it by name.
+// Without one the host must be known.
 func (p public) address(listen netip.AddrPort, cert *tls.Certificate, own []netip.Prefix) (string, error) {
 	host := p.host
 	if host == "" {
@@ -82,7 +83,7 @@ func (p public) address(listen netip.AddrPort, cert *tls.Certificate, own []neti
 	if err != nil {
 		return "", err
 	}
-	if !verifies(cert, host) {
+	if cert != nil && !verifies(cert, host) {
 		as[0].Pin = rendezvous.PinOf(cert.Leaf)
 	}
 	return as[0].String(), nil

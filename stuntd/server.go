@@ -40,6 +40,7 @@ type Server struct {
 	health    *health
 	admin     *webServer // nil: none
 	adminAddr netip.AddrPort
+	acme      *acmeCert // that answers an authority over HTTP; nil: none does
 	reload    *reloader
 	stop      context.CancelFunc // ends everything that is not asked to leave first
 	drain     time.Duration
@@ -60,6 +61,7 @@ func Start(cfg Config) (_ *Server, err error) {
 			stop()
 			s.closeListeners()
 			s.closeAdmin()
+			s.closeACME()
 		}
 	}()
 	network := &sock.Net{Open: cfg.Open}
@@ -68,15 +70,15 @@ func Start(cfg Config) (_ *Server, err error) {
 	}
 	// After listening, so that of two servers that were started with the same
 	// state only the one that runs makes a key.
-	cert, certFile, err := cfg.certificate()
+	cert, err := cfg.certificate(s.log)
+	if err != nil {
+		return nil, err
+	}
+	pub, err := s.name(&cfg, cert, network)
 	if err != nil {
 		return nil, err
 	}
 	gate, rules, err := cfg.gate()
-	if err != nil {
-		return nil, err
-	}
-	pub, err := s.named(network, cfg.Public, cert)
 	if err != nil {
 		return nil, err
 	}
@@ -93,22 +95,49 @@ func Start(cfg Config) (_ *Server, err error) {
 		s.mux.wg.Go(func() { record.run(ctx) })
 	}
 	s.wireRelay(&cfg.Relay, secret)
-	s.newBoard(cert, cfg.CertFile == "")
-	if err := s.openAdmin(ctx, network, &cfg.Admin, cert); err != nil {
+	s.newBoard(cert)
+	if err := s.openAdmin(ctx, network, &cfg.Admin, cert.get); err != nil {
 		return nil, err
 	}
-	s.mux.tls = serverTLS(cert, !cfg.Relay.Only)
+	s.mux.tls = serverTLS(cert.get, !cfg.Relay.Only)
 	if gate != nil {
 		s.meet.Admit = gate.Admit
 	}
-	s.reload = newReloader(s.log, certFile, rules)
+	s.reload = newReloader(s.log, cert.file, rules)
 	s.mux.wg.Go(func() { s.reload.run(ctx) })
+	if cert.acme != nil {
+		if err := s.startACME(ctx, network, cert.acme); err != nil {
+			return nil, err
+		}
+	}
 	s.mux.wg.Go(s.health.web.run)
 	for _, ln := range s.listeners {
 		s.mux.run(ctx, ln)
 		s.log.Info("listening", "local", ln.Addr())
 	}
 	return s, nil
+}
+
+// name finds out what clients call the server, and sets its address.
+func (s *Server) name(cfg *Config, cert *certSource, network *sock.Net) (public, error) {
+	own, err := network.Prefixes()
+	if err != nil {
+		return public{}, err
+	}
+	pub, err := parsePublic(cfg.Public, own)
+	if err != nil {
+		return public{}, err
+	}
+	var first *tls.Certificate // none by acme yet; an authority's needs no pin
+	if cert.acme == nil {
+		if first, err = cert.get(nil); err != nil {
+			return public{}, err
+		}
+	} else if pub.host == "" {
+		pub.host = cert.acme.Hosts[0]
+	}
+	s.address, err = pub.address(s.Addrs()[0], first, own)
+	return pub, err
 }
 
 // listen opens the listeners, all or an error.
@@ -124,24 +153,6 @@ func (s *Server) listen(ctx context.Context, network *sock.Net, addrs []string) 
 		s.listeners = append(s.listeners, ln)
 	}
 	return nil
-}
-
-// named finds out how the outside sees the server, and what clients are told.
-func (s *Server) named(network *sock.Net, said []string, cert getCertificate) (pub public, err error) {
-	own, err := network.Prefixes()
-	if err != nil {
-		return pub, err
-	}
-	pub, err = parsePublic(said, own)
-	if err != nil {
-		return pub, err
-	}
-	first, err := cert(nil)
-	if err != nil {
-		return pub, err
-	}
-	s.address, err = pub.address(s.Addrs()[0], first, own)
-	return pub, err
 }
 
 // wire connects the protocols with the port.
@@ -205,6 +216,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stop()
 	s.health.close()
 	s.closeAdmin()
+	s.closeACME()
 	s.mux.wg.Wait()
 	s.log.Info("stopped")
 	return err
@@ -234,7 +246,12 @@ func serverTLS(cert getCertificate, sessions bool) *tls.Config {
 	web := session.Clone()
 	web.ClientAuth, web.NextProtos = tls.NoClientCert, []string{protoHTTP}
 	both := web.Clone()
+	question := web.Clone() // of an authority: asksACME
+	question.MinVersion, question.NextProtos = tls.VersionTLS12, []string{protoACME}
 	both.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if asksACME(hello) {
+			return question, nil
+		}
 		if sessions && slices.Contains(hello.SupportedProtos, protoSession) {
 			return session, nil
 		}
