@@ -72,8 +72,8 @@ func (s *Server) success(req *stun.Message, f flow, more []stun.Setter, marked b
 	if err := addAddress(m, stun.AttrMappedAddress, f.remote); err != nil {
 		return nil, err
 	}
-	if o := s.other(f.local); o.IsValid() {
-		if err := addAddress(m, stun.AttrOtherAddress, s.public(o)); err != nil {
+	if o := s.Other(f.local); o.IsValid() {
+		if err := addAddress(m, stun.AttrOtherAddress, o); err != nil {
 			return nil, err
 		}
 		if err := addAddress(m, stun.AttrResponseOrigin, s.public(f.local)); err != nil {

@@ -168,7 +168,7 @@ func confirm(ctx context.Context, cfg Config, r *Report) error {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	p := newProber(cfg, cfg.Server, cfg.Local)
-	p.other = cfg.Other
+	p.expect(cfg.Other)
 	m, err := p.mappings(ctx, p.reserve())
 	if err != nil {
 		return err

@@ -11,9 +11,8 @@ import (
 
 // visit is a test of a port that has a listener and a STUN connection.
 type visit struct {
-	ask   ask                                           // sent behind the first request
-	later bool                                          // but not before the server's other endpoints are known
-	run   func(ctx context.Context, d *door, s *stream) // s is nil if there was no connection
+	ask ask                                           // sent behind the first request; zero: none is
+	run func(ctx context.Context, d *door, s *stream) // s is nil if there was no connection
 }
 
 // knockAll starts the knocks, each at a port of its own, and the hairpin test
@@ -36,16 +35,13 @@ func (p *prober) knockAll(ctx context.Context, tests, opened *sync.WaitGroup, ca
 			first = d
 		}
 		p.watch(d, i)
-		c := call{at: p.reserve(), local: netip.AddrPortFrom(p.from, d.port), server: p.server, first: ask{syn: true}}
-		if p.other.IsValid() || !v.later {
-			c.then = v.ask
-		}
+		c := call{at: p.reserve(), local: netip.AddrPortFrom(p.from, d.port), server: p.server, first: ask{syn: true}, then: v.ask}
 		opened.Add(1)
 		tests.Go(func() {
 			defer d.close()
 			s, err := p.open(ctx, c)
 			if err == nil && s.then.conn != nil {
-				p.asked(i, s.at+s.rtt)
+				p.asked(i, s.at+s.rtt, s.rtt)
 			}
 			opened.Done()
 			if err == nil {
@@ -61,7 +57,7 @@ func (p *prober) knockAll(ctx context.Context, tests, opened *sync.WaitGroup, ca
 
 func (p *prober) visits(ctx context.Context, calm <-chan struct{}) []visit {
 	knocking := func(q ask, keep func(f *facts) *knock) visit {
-		return visit{q, q.change != changePort, func(ctx context.Context, d *door, s *stream) {
+		return visit{q, func(ctx context.Context, d *door, s *stream) {
 			if s == nil || q.change == changeIP && !p.otherAddress(s.other) {
 				return
 			}
@@ -104,12 +100,20 @@ func (p *prober) freshVisit(ctx context.Context) visit {
 		}
 		return q
 	}
-	return visit{far(p.other), true, func(ctx context.Context, _ *door, s *stream) {
+	first := far(p.other)
+	if !p.other.IsValid() { // hope for the best: a server that has no other address refuses, and is asked again
+		first.change = changeIP | changePort
+	}
+	return visit{first, func(ctx context.Context, _ *door, s *stream) {
 		defer fresh.close()
 		if s == nil {
 			return
 		}
-		k := p.knock(ctx, fresh, s, far(s.other))
+		q := far(s.other)
+		if q != first {
+			s.then = request{} // its answer is read past
+		}
+		k := p.knock(ctx, fresh, s, q)
 		p.note(func(f *facts) { f.knocks.fresh = k })
 	}}
 }
@@ -140,7 +144,7 @@ func (p *prober) knock(ctx context.Context, d *door, s *stream, q ask) knock {
 	r, err := s.then, error(nil)
 	if r.conn == nil {
 		r, err = send(s, q)
-		p.asked(d.trial, time.Since(p.start))
+		p.asked(d.trial, time.Since(p.start), s.rtt)
 	}
 	s.then = request{}
 	var a answer

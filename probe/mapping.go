@@ -43,9 +43,7 @@ func (p *prober) mappings(ctx context.Context, at time.Duration) (*mappings, err
 		return nil, err
 	}
 	m := &mappings{p: p, ln: ln, cancel: func() {}, local: netip.AddrPortFrom(p.from, sock.AddrPort(ln.Addr()).Port())}
-	if p.other.IsValid() {
-		m.connect(ctx)
-	}
+	m.connect(ctx)
 	if m.main, err = p.open(ctx, call{at: at, local: m.local, server: p.server}); err != nil {
 		m.close()
 		return nil, err
@@ -55,7 +53,7 @@ func (p *prober) mappings(ctx context.Context, at time.Duration) (*mappings, err
 	if m.main.mapped == local {
 		return m, nil // no NAT: nothing to compare
 	}
-	if o := m.main.other; o.IsValid() && o != p.other {
+	if o := m.main.other; o != p.other {
 		m.hangUp() // on those that it was said to have
 		p.other = o
 		m.connect(ctx)
@@ -72,9 +70,13 @@ func mappedBy(s *stream) netip.AddrPort {
 	return s.mapped
 }
 
-// connect starts the connections to those other endpoints that the server has.
+// connect starts the connections to those other endpoints that the server has,
+// as far as is known.
 func (m *mappings) connect(ctx context.Context) {
 	server, other := m.p.server, m.p.other
+	if !other.IsValid() {
+		return
+	}
 	ctx, m.cancel = context.WithCancel(ctx)
 	for _, t := range []struct {
 		server netip.AddrPort

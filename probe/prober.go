@@ -32,7 +32,7 @@ type prober struct {
 	server   netip.AddrPort
 	from     netip.Addr // the address to probe from; may be unspecified
 	log      *slog.Logger
-	tell     func(facts) // called when more is known that dialling needs
+	tell     func(facts) // called by herald when more is known that dialling needs
 	lifetime time.Duration
 	start    time.Time
 
@@ -60,9 +60,18 @@ func newProber(cfg Config, server netip.AddrPort, from netip.Addr) *prober {
 	}
 }
 
+// expect has the run begin with an OTHER-ADDRESS that was told beforehand, if it
+// is one that the server itself would be believed.
+func (p *prober) expect(other netip.AddrPort) {
+	if alike(other.Addr(), p.server.Addr()) {
+		p.other = other
+	}
+}
+
 // facts are the measurements of a run, before they are judged.
 type facts struct {
 	seen
+	compared bool          // all of these are in that there will be, but for the repeat
 	rtt      time.Duration // of the first handshake
 	samples  []predict.Sample
 	sampled  bool // and there are no more, as other tests make mappings that are none
@@ -192,6 +201,7 @@ func (p *prober) sleep(ctx context.Context, until time.Duration) error {
 // local port and beside them the knocks, whose connections are samples of the
 // port assignment as well. When all of these stand, which is two round trips
 // from the start if the server's other endpoints are known, the rest follows.
+// What the knocks say takes one more.
 func (p *prober) run(ctx context.Context) (facts, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var tests sync.WaitGroup
@@ -203,6 +213,7 @@ func (p *prober) run(ctx context.Context) (facts, error) {
 	calm := make(chan struct{}) // closed when no more samples are taken
 	at := p.reserve()           // the first, as everybody waits for it
 	p.knockAll(ctx, &tests, &opened, calm)
+	tests.Go(func() { p.herald(ctx) })
 	main, err := p.mappings(ctx, at)
 	if err != nil {
 		return facts{}, err
@@ -210,8 +221,8 @@ func (p *prober) run(ctx context.Context) (facts, error) {
 	defer main.close()
 	opened.Wait()
 	p.judge()
-	p.tell(p.known())
-	tests.Go(func() { p.policy(ctx) })
+	p.note(func(f *facts) { f.compared = true })
+	p.wake()
 	if !p.counts() { // else its SYNs would pass for other hosts'
 		tests.Go(func() { p.walkPath(ctx) })
 	}

@@ -26,7 +26,10 @@ type Config struct {
 	Server, Server6 netip.AddrPort
 
 	// Other and Other6 are the OTHER-ADDRESS of Server and Server6, if known
-	// from before: they save two round trips. Invalid: the server is asked.
+	// from before: they save two round trips. If the server says something else,
+	// that costs what they were to save. Those that the server could not send us
+	// to, as a private one of a public server, are not used. Invalid: the server
+	// is asked.
 	Other, Other6 netip.AddrPort
 
 	// Local is the IPv4 address to probe from. Invalid: the system chooses.
@@ -38,11 +41,12 @@ type Config struct {
 	Lifetime time.Duration
 
 	// OnMapping, if not nil, is called with what is known of IPv4 as soon as
-	// it is: first the mapping and the port assignment, two round trips from
-	// the start with Other and four without, and then again with what an
-	// unsolicited SYN gets, which takes a round trip more with Other and none
-	// without. What takes longer is unknown in both. The reports are the
-	// callee's; Run waits for it to return.
+	// the mapping and the port assignment are, two round trips from the start
+	// with Other and four without, and as soon as it is known what an unsolicited
+	// SYN gets, three from the start; once more if that turns out to be something
+	// else, as an error that comes late. What takes longer is unknown in these. The
+	// calls are made one after the other, and the reports are the callee's; Run
+	// waits for it to return.
 	OnMapping func(*Report)
 
 	// Logger gets a line per test at Debug. Nil is silent.
@@ -104,7 +108,7 @@ func run4(ctx context.Context, cfg Config, r Report) (facts, error) {
 		return facts{}, errNoServer
 	}
 	p := newProber(cfg, cfg.Server, cfg.Local)
-	p.other = cfg.Other
+	p.expect(cfg.Other)
 	p.tell = func(f facts) {
 		if cfg.OnMapping != nil {
 			early := r
@@ -133,7 +137,7 @@ func run6(ctx context.Context, cfg Config) (facts, error) {
 		return facts{}, errors.New("no global IPv6 address")
 	}
 	p := newProber(cfg, cfg.Server6, netip.Addr{})
-	p.other = cfg.Other6
+	p.expect(cfg.Other6)
 	if cfg.Server.IsValid() {
 		p.lifetime = 0
 	}
@@ -154,7 +158,9 @@ func (r *Report) fill(f facts) {
 	}
 	r.Delta = m.Delta
 	var note1, note2, note3 string
-	r.Mapping, note1 = f.judge(m.Kind == predict.Preserving)
+	if f.compared {
+		r.Mapping, note1 = f.judge(m.Kind == predict.Preserving)
+	}
 	r.Filtering, note2 = f.filtering()
 	r.Path, note3 = f.path(r.Mapping)
 	r.Ambiguous = notes("", note1, note2, note3)

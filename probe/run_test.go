@@ -15,7 +15,7 @@ func TestRunWithoutNAT(t *testing.T) {
 	at := start(t, new(Server), "127.0.0.1:0", "127.0.0.1:1", "127.0.0.2:0", "127.0.0.2:1")
 	var early *Report
 	r, err := Run(t.Context(), Config{Server: at[0], OnMapping: func(r *Report) {
-		if early == nil {
+		if early == nil && r.Mapping != MappingUnknown { // what a SYN gets may be known before
 			early = r
 		}
 	}})
@@ -84,6 +84,22 @@ func TestAgain(t *testing.T) {
 	p.note(func(f *facts) { f.local = netip.AddrPort{} }) // as if there were a NAT
 	m.again(t.Context())
 	require.Equal(t, m.local, p.known().repeat)
+}
+
+// What a server is said to have besides is used as far as its own word would be.
+func TestExpect(t *testing.T) {
+	at := netip.MustParseAddrPort
+	for server, others := range map[string]map[string]bool{
+		"192.0.2.1:3478":     {"192.0.2.2:3479": true, "192.168.1.1:22": false, "127.0.0.1:22": false, "224.0.0.1:1": false, "[2001:db8::2]:3479": false},
+		"192.168.1.9:3478":   {"192.168.1.1:3479": true, "192.0.2.2:3479": false},
+		"[2001:db8::1]:3478": {"[2001:db8::2]:3479": true, "[fd00::1]:22": false, "[ff02::1]:22": false},
+	} {
+		for other, fine := range others {
+			p := newProber(Config{}, at(server), netip.Addr{})
+			p.expect(at(other))
+			require.Equal(t, fine, p.other.IsValid(), "%s of %s", other, server)
+		}
+	}
 }
 
 func addr(s string) netip.AddrPort {

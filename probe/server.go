@@ -258,6 +258,17 @@ func first(have, next netip.AddrPort, fits bool) netip.AddrPort {
 	return next
 }
 
+// Other returns the endpoint besides local that clients there are told of
+// (OTHER-ADDRESS), as they know it: so that they can be told beforehand.
+// Invalid: there is none.
+func (s *Server) Other(local netip.AddrPort) netip.AddrPort {
+	o := s.other(netip.AddrPortFrom(local.Addr().Unmap(), local.Port()))
+	if !o.IsValid() {
+		return o
+	}
+	return s.public(o)
+}
+
 // other is OTHER-ADDRESS (RFC 5780 section 7.4): both halves differ where the
 // server has both, else the half that can.
 func (s *Server) other(local netip.AddrPort) netip.AddrPort {
