@@ -37,13 +37,19 @@ type ServerAddr struct {
 	// certificate may then be self-signed. Without it the certificate must
 	// be valid for Host under the client's RootCAs.
 	Pin Pin
+	// Other and Other6 are where the same server answers STUN besides, for a
+	// session over IPv4 and over IPv6: its OTHER-ADDRESS (RFC 5780 section
+	// 7.4), told beforehand. An unspecified address is the one that Host has.
+	// Invalid: not told, and to be asked for. This package makes no use of them.
+	Other, Other6 netip.AddrPort
 }
 
 // ParseServers reads server addresses separated by commas, each
 //
-//	host[:port][#sha256:pin]
+//	host[:port][#[sha256:pin][+other]…]
 //
 // with the pin in hex or base64url. An IPv6 address with a port takes brackets.
+// An other endpoint is ip:port, one for each family, or :port for both.
 func ParseServers(s string) ([]ServerAddr, error) {
 	fields := strings.Split(s, ",")
 	if len(fields) > maxServers {
@@ -61,22 +67,62 @@ func ParseServers(s string) ([]ServerAddr, error) {
 }
 
 func parseServer(s string) (ServerAddr, error) {
-	hostport, fragment, pinned := strings.Cut(s, "#")
+	hostport, fragment, more := strings.Cut(s, "#")
 	a := ServerAddr{Port: DefaultPort}
-	if pinned {
-		text, ok := strings.CutPrefix(fragment, "sha256:")
-		if !ok {
-			return a, errors.New("what follows # is not sha256:…")
-		}
-		pin, err := parsePin(text)
-		if err != nil {
+	if more {
+		if err := a.parseFragment(fragment); err != nil {
 			return a, err
 		}
-		a.Pin = pin
 	}
 	var err error
 	a.Host, a.Port, err = splitHostPort(hostport)
 	return a, err
+}
+
+func (a *ServerAddr) parseFragment(s string) error {
+	pin, others, more := strings.Cut(s, "+")
+	if pin != "" || !more {
+		text, ok := strings.CutPrefix(pin, "sha256:")
+		if !ok {
+			return errors.New("what follows # is neither sha256:… nor +…")
+		}
+		var err error
+		if a.Pin, err = parsePin(text); err != nil {
+			return err
+		}
+	}
+	for more {
+		var other string
+		other, others, more = strings.Cut(others, "+")
+		if err := a.addOther(other); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addOther reads one other endpoint. There is one for each family, which also
+// bounds how many there are.
+func (a *ServerAddr) addOther(s string) error {
+	if port, ok := strings.CutPrefix(s, ":"); ok {
+		if err := a.addOther("0.0.0.0:" + port); err != nil {
+			return err
+		}
+		return a.addOther("[::]:" + port)
+	}
+	other, err := netip.ParseAddrPort(s)
+	if err != nil || other.Port() == 0 || other.Addr().Zone() != "" || other.Addr().Is4In6() || other.Addr().IsMulticast() {
+		return fmt.Errorf("%q is not ip:port or :port", s)
+	}
+	field := &a.Other
+	if other.Addr().Is6() {
+		field = &a.Other6
+	}
+	if field.IsValid() {
+		return fmt.Errorf("%q is a second other endpoint of its family", s)
+	}
+	*field = other
+	return nil
 }
 
 func splitHostPort(s string) (host string, port uint16, err error) {
@@ -129,10 +175,27 @@ func (a ServerAddr) HostPort() string {
 
 // String returns the address as ParseServers reads it.
 func (a ServerAddr) String() string {
-	if a.Pin == (Pin{}) {
+	fragment := a.others()
+	if a.Pin != (Pin{}) {
+		fragment = "sha256:" + base64.RawURLEncoding.EncodeToString(a.Pin[:]) + fragment
+	}
+	if fragment == "" {
 		return a.HostPort()
 	}
-	return a.HostPort() + "#sha256:" + base64.RawURLEncoding.EncodeToString(a.Pin[:])
+	return a.HostPort() + "#" + fragment
+}
+
+func (a ServerAddr) others() string {
+	if a.Other.Addr() == netip.IPv4Unspecified() && a.Other6 == netip.AddrPortFrom(netip.IPv6Unspecified(), a.Other.Port()) {
+		return fmt.Sprintf("+:%d", a.Other.Port())
+	}
+	var s string
+	for _, o := range []netip.AddrPort{a.Other, a.Other6} {
+		if o.IsValid() {
+			s += "+" + o.String()
+		}
+	}
+	return s
 }
 
 // tlsConfig returns how a client with the certificate talks to the server.

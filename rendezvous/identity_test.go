@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -48,6 +49,7 @@ func TestCertificate(t *testing.T) {
 
 func TestParseServers(t *testing.T) {
 	pin := Pin{1, 2, 3}
+	at := netip.MustParseAddrPort
 	asHex, asBase64 := hex.EncodeToString(pin[:]), base64.RawURLEncoding.EncodeToString(pin[:])
 	for s, want := range map[string]ServerAddr{
 		"stunt.example.com":                        {Host: "stunt.example.com", Port: 3478},
@@ -60,6 +62,12 @@ func TestParseServers(t *testing.T) {
 		"[2001:db8::1]":                            {Host: "2001:db8::1", Port: 3478},
 		"[2001:db8::1]:5#sha256:" + asBase64:       {Host: "2001:db8::1", Port: 5, Pin: pin},
 		"h:65535#sha256:" + strings.ToUpper(asHex): {Host: "h", Port: 65535, Pin: pin},
+
+		"h#+192.0.2.2:3479": {Host: "h", Port: 3478, Other: at("192.0.2.2:3479")},
+		"h#sha256:" + asBase64 + "+192.0.2.2:1+[2001:db8::2]:2": {Host: "h", Port: 3478, Pin: pin, Other: at("192.0.2.2:1"), Other6: at("[2001:db8::2]:2")},
+		"h#sha256:" + asHex + "+:3479":                          {Host: "h", Port: 3478, Pin: pin, Other: at("0.0.0.0:3479"), Other6: at("[::]:3479")},
+		"h#+[::]:3479":                                          {Host: "h", Port: 3478, Other6: at("[::]:3479")},
+		"h#+0.0.0.0:1+[::]:2":                                   {Host: "h", Port: 3478, Other: at("0.0.0.0:1"), Other6: at("[::]:2")},
 	} {
 		got, err := ParseServers(s)
 		require.NoError(t, err, s)
@@ -73,6 +81,8 @@ func TestParseServers(t *testing.T) {
 	require.Len(t, several, 3)
 	require.Equal(t, "[::1]:3478", several[2].HostPort())
 	for _, s := range []string{"", ",", "a,", ":1", "a:0", "a:65536", "a:x", "a:", "a b", "a/b", "[::1", "::1]", "[a]", "http://a", "a#", "a#md5:00",
+		"a#+", "a#+:", "a#+:0", "a#+b:1", "a#+192.0.2.2", "a#+192.0.2.2:1+", "a#+192.0.2.2:1+192.0.2.3:1", "a#+:1+:1", "a#+:1+[2001:db8::2]:1",
+		"a#+224.0.0.1:1", "a#+[fe80::1%eth0]:1", "a#+[::ffff:192.0.2.2]:1", "a#192.0.2.2:1", "a#+:1#sha256:" + asHex, "a#+:1+sha256:" + asHex,
 		"a#sha256:", "a#sha256:00", "a#sha256:" + asHex[1:] + "x", "a#sha256:" + strings.Repeat("0", 64), strings.Repeat("a", 254),
 		strings.Repeat("a,", maxServers) + "a"} {
 		_, err := ParseServers(s)
@@ -83,6 +93,8 @@ func TestParseServers(t *testing.T) {
 func FuzzParseServers(f *testing.F) {
 	f.Add("stunt.example.com:443#sha256:AQID,[::1]")
 	f.Add("a#sha256:" + strings.Repeat("0f", 32))
+	f.Add("a#sha256:" + strings.Repeat("0f", 32) + "+:3479")
+	f.Add("a#+192.0.2.2:3479+[2001:db8::2]:3479")
 	f.Fuzz(func(t *testing.T, s string) {
 		addrs, err := ParseServers(s)
 		if err != nil {

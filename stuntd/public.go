@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/gostunt/stunt/internal/sock"
+	"github.com/gostunt/stunt/probe"
 	"github.com/gostunt/stunt/rendezvous"
 )
 
@@ -67,17 +68,18 @@ func (p *public) guess(own []netip.Prefix) {
 	}
 }
 
-// address returns what clients are to be told: where the server is, and the
-// pin of its certificate, if there is one, unless they can verify it by name.
-// Without one the host must be known.
-func (p public) address(listen netip.AddrPort, cert *tls.Certificate, own []netip.Prefix) (string, error) {
+// address returns what clients are to be told: where the server is, which is
+// the first that we listen on; the pin of its certificate, if there is one, unless
+// they can verify it by name; and its other endpoints, which saves them asking.
+// Without a certificate the host must be known.
+func (p public) address(listen []netip.AddrPort, cert *tls.Certificate, own []netip.Prefix) (string, error) {
 	host := p.host
 	if host == "" {
-		host = p.ownHost(listen.Addr(), cert, own)
+		host = p.ownHost(listen[0].Addr(), cert, own)
 	}
 	port := p.port
 	if port == "" {
-		port = fmt.Sprint(listen.Port())
+		port = fmt.Sprint(listen[0].Port())
 	}
 	as, err := rendezvous.ParseServers(net.JoinHostPort(host, port))
 	if err != nil {
@@ -86,7 +88,42 @@ func (p public) address(listen netip.AddrPort, cert *tls.Certificate, own []neti
 	if cert != nil && !verifies(cert, host) {
 		as[0].Pin = rendezvous.PinOf(cert.Leaf)
 	}
+	as[0].Other, as[0].Other6 = p.others(listen, host)
 	return as[0].String(), nil
+}
+
+// others returns what the STUN server tells those of its other endpoint who come
+// to where the address leads them, over IPv4 and over IPv6.
+func (p public) others(listen []netip.AddrPort, host string) (v4, v6 netip.AddrPort) {
+	return p.other(listen, host, netip.IPv4Unspecified()), p.other(listen, host, netip.IPv6Unspecified())
+}
+
+// other does so for the family of the unspecified address same, which in the
+// result stands for the address of the host itself.
+func (p public) other(listen []netip.AddrPort, host string, same netip.Addr) netip.AddrPort {
+	s := &probe.Server{Alternates: listen, Public: p.outside}
+	ip, err := netip.ParseAddr(host)
+	named := err != nil // and leads anywhere
+	for _, l := range listen {
+		in := l.Addr().Unmap()
+		if in == netip.IPv6Unspecified() {
+			in = same // listens for both families
+		}
+		out := in
+		if o, ok := p.outside[in]; ok {
+			out = o
+		}
+		here := named || out == ip || in == same && ip.Is4() == same.Is4()
+		if in.Is4() != same.Is4() || !here {
+			continue
+		}
+		o := s.Other(netip.AddrPortFrom(in, l.Port()))
+		if o.Addr() == out {
+			o = netip.AddrPortFrom(same, o.Port())
+		}
+		return o
+	}
+	return netip.AddrPort{}
 }
 
 // ownHost picks a host where none was given: what the certificate is for, the

@@ -136,7 +136,7 @@ func (s *Server) name(cfg *Config, cert *certSource, network *sock.Net) (public,
 	} else if pub.host == "" {
 		pub.host = cert.acme.Hosts[0]
 	}
-	s.address, err = pub.address(s.Addrs()[0], first, own)
+	s.address, err = pub.address(s.Addrs(), first, own)
 	return pub, err
 }
 

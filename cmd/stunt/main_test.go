@@ -169,7 +169,7 @@ func TestWrongCommandLines(t *testing.T) {
 		{"demo --mib many", `invalid value "many" for flag -mib`},
 		{"probe", "set --server or $STUNT_SERVER"},
 		{"probe --json yes --server a", "wants no arguments, not 1"},
-		{"probe --server a#b", "what follows # is not sha256:"},
+		{"probe --server a#b", "what follows # is neither sha256:"},
 		{"probe --server a:b", `port "b"`},
 		{"listen --to :80", "wants 1 argument, not 0: stunt listen ID --to host:port"},
 		{"listen alice bob --to :80", "wants 1 argument, not 2"},
