@@ -16,9 +16,11 @@ import (
 // listens under a name needs ID as well. Fields must not change once the node
 // is in use.
 type Config struct {
-	// Server is where peers meet: host[:port][#sha256:pin], or several of these
-	// separated by commas. The port defaults to 3478. A pin is printed by stuntd and stands for a certificate that no
-	// authority signed. Of several, the first that answers is used, and gone back
+	// Server is where peers meet: host[:port][#[sha256:pin][+other]…], or several
+	// of these separated by commas. The port defaults to 3478. What follows it is
+	// printed by stuntd: a pin stands for a certificate that no authority signed,
+	// and other is where the server answers besides, so that the node need not ask
+	// before it looks at its NAT from there. Of several, the first that answers is used, and gone back
 	// to when it answers again: peers meet only at the same server, so all
 	// should have the same list in the same order.
 	Server string

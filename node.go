@@ -58,6 +58,7 @@ type state struct {
 	listeners  map[uint16]*Listener
 	server     netip.AddrPort // that the session is with
 	server6    netip.AddrPort // the same over IPv6, if it has such an address
+	other      others         // where else it answers STUN
 	relayNames []string       // of the relays that the session's server has named
 	relays     []way          // to those of them that can be reached
 	local      netip.Addr     // of this host, that the session leaves from, or the last one did
@@ -72,6 +73,7 @@ type knowledge struct {
 	probedOnce bool          // it is closed
 	probing    bool
 	probedBy   netip.AddrPort     // the server of the last probe
+	answered   bool               // some server has
 	vouched    bool               // there was a session with that one, too
 	probedFrom netip.Addr         // our address when a session had it made
 	stop       context.CancelFunc // of the probe under way, or the last one
@@ -118,9 +120,11 @@ func (n *Node) setUp() error {
 		n.forwards = []*forward{newForward(n, false), newForward(n, true)}
 	}
 	n.client = rendezvous.NewClient(rendezvous.ClientConfig{
-		Servers:   servers,
-		Key:       n.key,
-		Dial:      n.dialServer,
+		Servers: servers,
+		Key:     n.key,
+		Dial: func(ctx context.Context, _, address string) (net.Conn, error) {
+			return n.dialServer(ctx, address, othersOf(servers, address))
+		},
 		RootCAs:   c.RootCAs,
 		Token:     c.token,
 		Logger:    n.log,

@@ -24,6 +24,7 @@ var errPortTaken = errors.New("another listener of this node has that port")
 type serverConn struct {
 	*net.TCPConn
 	server6 netip.AddrPort   // where the same server is over IPv6, if it has such an address
+	other   others           // where else it answers STUN, by its address
 	rtt     time.Duration    // how long the connect took
 	routes  []netwatch.Route // to both, just before
 }
@@ -31,7 +32,7 @@ type serverConn struct {
 // dialServer opens the connection of a session, from the port that the node
 // punches from, so that the server sees the public end of exactly that port.
 // While a session stands it is also asked for another one, with a server that is preferred.
-func (n *Node) dialServer(ctx context.Context, _, address string) (net.Conn, error) {
+func (n *Node) dialServer(ctx context.Context, address string, other others) (net.Conn, error) {
 	addrs, err := resolve(ctx, address)
 	if err != nil {
 		return nil, err
@@ -44,10 +45,11 @@ func (n *Node) dialServer(ctx context.Context, _, address string) (net.Conn, err
 			to = append(to, server6.Addr())
 		}
 		before, _ := netwatch.Look(n.ports.net, to...)
+		n.meet(ctx, server, server6, other)
 		c, rtt, err := n.dialFromSession(ctx, server)
 		if err == nil {
-			n.met(server, server6)
-			return &serverConn{c, server6, rtt, before.Routes}, nil
+			n.met(server, server6, other)
+			return &serverConn{c, server6, other, rtt, before.Routes}, nil
 		}
 		errs = append(errs, err)
 	}
@@ -104,21 +106,6 @@ func firstIPv6(addrs []netip.AddrPort) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// met is called when a server answers. The first time in a network the NAT is probed at
-// once: beside the handshakes of the session, which take two round trips more.
-func (n *Node) met(server, server6 netip.AddrPort) {
-	n.mu.Lock()
-	first := !n.st.probedBy.IsValid() && !n.st.probing
-	if first {
-		n.st.server, n.st.server6 = server, server6
-		n.st.probing, n.st.probedBy = true, server
-	}
-	n.mu.Unlock()
-	if first {
-		n.wg.Go(n.probe)
-	}
-}
-
 // onSession is called for each new session. It tells the server where this
 // node's port is, and has the NAT probed again where that is not what the last
 // probe saw.
@@ -126,7 +113,7 @@ func (n *Node) onSession(w rendezvous.Welcome, over net.Conn) {
 	c := over.(*serverConn)
 	server := sock.AddrPort(c.RemoteAddr())
 	n.mu.Lock()
-	n.st.up, n.st.public, n.st.server, n.st.server6 = true, w.Observed, server, c.server6
+	n.st.up, n.st.public, n.st.server, n.st.server6, n.st.other = true, w.Observed, server, c.server6, c.other
 	n.st.local = sock.AddrPort(c.LocalAddr()).Addr()
 	again := n.probesAgain()
 	n.mu.Unlock()
@@ -189,15 +176,16 @@ func (n *Node) forgetNAT() {
 // probe learns what the NAT does; ends by itself, with the node, or when the NAT
 // is another one.
 func (n *Node) probe() {
-	var stopped bool
+	var over bool // else one that the session has made will be
 	for again := true; again; {
 		ctx, cancel := context.WithCancel(n.life)
 		n.mu.Lock()
 		n.st.stop = cancel
-		server, server6 := n.st.server, n.st.server6
+		server, server6, other := n.st.server, n.st.server6, n.st.other
 		n.mu.Unlock()
 		learn := func(r *probe.Report) { n.learn(ctx, r) }
 		c := probe.Config{Net: n.ports.net, Server: server, Server6: server6, Logger: n.log, OnMapping: learn}
+		c.Other, c.Other6 = other.of(server), other.of(server6)
 		if server.Addr().Is6() { // the server has no IPv4
 			c.Server = netip.AddrPort{}
 		}
@@ -208,7 +196,7 @@ func (n *Node) probe() {
 			learn(r)
 		}
 		n.mu.Lock()
-		stopped = ctx.Err() != nil
+		over = ctx.Err() == nil && (n.st.report != nil || n.st.public.IsValid())
 		cancel()
 		n.st.probing = false
 		again = n.probesAgain() // the session may have moved meanwhile
@@ -216,7 +204,7 @@ func (n *Node) probe() {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.st.probedOnce && !stopped {
+	if !n.st.probedOnce && over {
 		n.st.probedOnce = true
 		close(n.st.probed)
 	}
