@@ -60,14 +60,20 @@ func (l *Listener) Node() *Node { return l.node }
 // Close stops listening and unblocks Accept. Connections that wait for Accept
 // are closed; those that were accepted live on.
 func (l *Listener) Close() error {
+	err := l.shut()
+	if l.owned {
+		l.node.Close()
+	}
+	return err
+}
+
+// shut is Close without the node, which calls it.
+func (l *Listener) shut() error {
 	err := opError("close", net.ErrClosed, l.addr, nil)
 	l.closed.Do(func() {
 		err = nil
 		l.node.unlisten(l)
 		close(l.done)
-		if l.owned {
-			l.node.Close()
-		}
 		l.drain()
 	})
 	return err

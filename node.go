@@ -54,7 +54,8 @@ type Node struct {
 // state is what changes in a node's life.
 type state struct {
 	closed     bool
-	up         bool // a session stands
+	ended      chan struct{} // made with closed; closed when nothing runs any more
+	up         bool          // a session stands
 	listeners  map[uint16]*Listener
 	server     netip.AddrPort // that the session is with
 	server6    netip.AddrPort // the same over IPv6, if it has such an address
@@ -240,26 +241,32 @@ func (n *Node) unlisten(ln *Listener) {
 }
 
 // Close ends the node: its listeners are closed, its dials fail, and nothing
-// of it runs any more when Close returns. Connections live on. If a router has
+// of it runs any more when Close returns, the first time and every other: so it
+// can't be called from a hook of the node. Connections live on. If a router has
 // mapped a port it is told to remove it, and has a second for that.
 func (n *Node) Close() error {
 	n.mu.Lock()
-	closed := n.st.closed
-	n.st.closed = true
+	first := !n.st.closed
+	if first {
+		n.st.closed, n.st.ended = true, make(chan struct{})
+	}
+	ended := n.st.ended
 	var lns []*Listener
 	for _, ln := range n.st.listeners {
 		lns = append(lns, ln)
 	}
 	n.mu.Unlock()
-	if closed {
+	if !first {
+		<-ended
 		return nil
 	}
+	defer close(ended)
 	n.starting.Do(func() { n.starting.err = net.ErrClosed })
 	if n.starting.err != nil {
 		return nil
 	}
 	for _, ln := range lns {
-		ln.Close()
+		ln.shut()
 	}
 	n.end()
 	n.door.Close()
