@@ -96,7 +96,7 @@ func (n *Node) conn(p *punch.Path, peer Peer, race *punch.Race, s *slot, began t
 		Method:   p.Method,
 		Local:    sock.AddrPort(p.Conn.LocalAddr()),
 		Remote:   p.Remote,
-		Public:   s.public,
+		Public:   s.publicTo(p.Remote.Addr()),
 		Accepted: p.Accepted,
 		Security: security,
 		Attempts: attempts(race.Tries(), began),

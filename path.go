@@ -28,7 +28,7 @@ type Path struct {
 	Method   Method
 	Local    netip.AddrPort // of the TCP connection, on this host
 	Remote   netip.AddrPort // of the TCP connection, as this host sees it; with Relayed it ends at the relay
-	Public   netip.AddrPort // our port as the server saw it
+	Public   netip.AddrPort // our port as the server saw it; invalid over IPv6 if it saw IPv4: then that of Local is, where nobody translates IPv6
 	Accepted bool           // the connection arrived on our listening port; false: a connect of ours completed
 	Security Security
 	Relay    string    // with Relayed: host:port of the relay, as the server names it

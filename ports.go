@@ -83,6 +83,15 @@ func (s *slot) alive() bool {
 	}
 }
 
+// publicTo returns the public endpoint of a path to remote: invalid over the
+// family over which the server has not seen the port.
+func (s *slot) publicTo(remote netip.Addr) netip.AddrPort {
+	if remote.Is4() != s.public.Addr().Is4() {
+		return netip.AddrPort{}
+	}
+	return s.public
+}
+
 func (s *slot) candidates() []punch.Candidate {
 	var cs []punch.Candidate
 	if s.public.IsValid() {
