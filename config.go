@@ -75,9 +75,10 @@ type Config struct {
 	// covers the second retransmission of a lost SYN.
 	Window time.Duration
 
-	// Budget bounds what guessing at the ports of random NATs may take. Nil:
-	// one that all nodes of the process share, of 2,048 sockets at once and
-	// 1,500 SYNs a second.
+	// Budget bounds what guessing at the ports of random NATs may take, and what
+	// peers that lie about their addresses can make the process send. Nil: one that
+	// all nodes of the process share, of 2,048 sockets at once and 1,500 SYNs a
+	// second.
 	Budget *Budget
 
 	// NoPortMapping leaves the router alone. By default it is asked, by UPnP,
@@ -99,7 +100,7 @@ type Config struct {
 }
 
 // Budget bounds guessing: the sockets that it holds at once and the SYNs that
-// it sends in a second. Nodes may share one.
+// it sends in a second; and SYNs that are no guesses, to twice as many. Nodes may share one.
 type Budget = punch.Budget
 
 // NewBudget returns a budget. A dial takes up to 1,024 sockets of it for at

@@ -85,6 +85,7 @@ type dial struct {
 	ticket   []byte            // for a relay; nil: none
 	prefixes []netip.Prefix    // of this host
 	told     ed25519.PublicKey // whom the server knows under the name; nil: it has not said
+	observed netip.AddrPort    // where the server sees the peer; invalid: it has not said
 	hint     punch.Method      // what has worked between such ends; empty: not known
 	prepaid  int               // sockets of the budget that the next race gets
 	collided bool              // the first try found its pair of ports taken
@@ -172,6 +173,7 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 		Candidates: punch.AppendCandidates(nil, mine),
 		Report:     encodeReport(mine.Report),
 		Kind:       mine.Report.Kind(),
+		Hidden:     n.Config.Relay == RelayOnly,
 	})
 	if err != nil {
 		return nil, fromServer(err)
@@ -210,6 +212,7 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 func (d *dial) ring(ctx context.Context, call *rendezvous.Call, race *punch.Race, mine punch.Side, initiator *secure.Initiator) (*secure.Session, error) {
 	rang := func(r rendezvous.Ringing) error {
 		d.told, d.hint, d.ticket = r.Key, punch.ParseHint(r.Hint), d.node.ticket(r.Ticket)
+		d.observed = r.Observed
 		d.step(Step{Phase: PhaseRinging, Method: d.hint})
 		return d.fire(race, mine, r.Candidates, r.Report)
 	}
@@ -257,6 +260,9 @@ func (d *dial) answered(a rendezvous.Answer, race *punch.Race, mine punch.Side, 
 	if a.Ticket != nil {
 		d.ticket = d.node.ticket(a.Ticket)
 	}
+	if a.Observed.IsValid() {
+		d.observed = a.Observed
+	}
 	d.step(Step{Phase: PhaseAnswered, Method: d.hint})
 	if err := d.fire(race, mine, a.Candidates, a.Report); err != nil {
 		return nil, err
@@ -267,7 +273,7 @@ func (d *dial) answered(a rendezvous.Answer, race *punch.Race, mine punch.Side, 
 
 // fire starts the attempts at what the peer, or the server for it, has told.
 func (d *dial) fire(race *punch.Race, mine punch.Side, candidates, report []byte) error {
-	theirs, err := side(candidates, report)
+	theirs, err := side(candidates, report, d.observed)
 	if err != nil {
 		return err
 	}

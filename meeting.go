@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -31,11 +32,12 @@ func parseOpening(b []byte) (m secure.Mode, msg1 []byte, ok bool) {
 
 // side reads what the other end, or the server for it, has told. A report that
 // can't be read is no report: it only costs order.
-func side(candidates, report []byte) (punch.Side, error) {
+func side(candidates, report []byte, observed netip.AddrPort) (punch.Side, error) {
 	s, err := punch.ParseCandidates(candidates)
 	if err != nil {
 		return punch.Side{}, err
 	}
+	s.Observed = observed.Addr()
 	if len(report) > 0 {
 		if r, err := probe.DecodeReport(report); err == nil {
 			s.Report = r
@@ -53,7 +55,7 @@ func (n *Node) counted() bool {
 
 // side is what this node tells the other end of a dial from a slot.
 func (n *Node) side(s *slot) punch.Side {
-	side := punch.Side{Report: n.known()}
+	side := punch.Side{Report: n.known(), Observed: n.public()}
 	if n.Config.Relay != RelayOnly {
 		side.Candidates = s.candidates()
 		if n.counted() && s.binding != nil {

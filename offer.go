@@ -161,7 +161,7 @@ func (in *incoming) consider() (punch.Side, error) {
 	if in.mode == secure.Raw && in.node.Config.Security != Raw {
 		return punch.Side{}, refusal{rendezvous.CodeModeMismatch, "the listener wants encrypted connections"}
 	}
-	theirs, err := side(o.Candidates, o.Report)
+	theirs, err := side(o.Candidates, o.Report, o.Observed)
 	if err != nil {
 		return punch.Side{}, refusal{rendezvous.CodeRefused, err.Error()}
 	}

@@ -231,7 +231,7 @@ func (n *Node) update() {
 	if !public.IsValid() {
 		return // the first session is not there yet
 	}
-	info := rendezvous.Info{Report: encodeReport(report), Kind: report.Kind(), Ask: n.Config.Allow != nil || n.counted()}
+	info := rendezvous.Info{Report: encodeReport(report), Kind: report.Kind(), Ask: n.Config.Allow != nil || n.counted(), Hidden: n.Config.Relay == RelayOnly}
 	if port, err := n.ports.sessionPort(n.life); err == nil {
 		mine := n.side(&slot{port: port, public: public, session: true})
 		info.Candidates = punch.AppendCandidates(nil, mine)

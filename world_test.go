@@ -31,7 +31,11 @@ type world struct {
 // newWorld makes a lab in which a packet takes rtt there and back between any
 // two of the server and the NATs.
 func newWorld(t testing.TB, rtt time.Duration) *world {
-	w := &world{t: t, lab: natlab.Start(t, natlab.Config{Seed: 1}), rtt: rtt}
+	return newWorldIn(t, natlab.Config{Seed: 1}, rtt)
+}
+
+func newWorldIn(t testing.TB, c natlab.Config, rtt time.Duration) *world {
+	w := &world{t: t, lab: natlab.Start(t, c), rtt: rtt}
 	w.host = w.lab.Host("server", nil, w.link())
 	second := w.host.AddAddr()
 	w.config = stuntd.Config{Open: w.host.Do, StateDir: t.TempDir()}

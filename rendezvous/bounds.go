@@ -2,6 +2,7 @@ package rendezvous
 
 import (
 	"crypto/ed25519"
+	"net/netip"
 	"strings"
 	"time"
 	"unicode"
@@ -72,6 +73,14 @@ func (b *bounds) words(v string) *bounds {
 
 func (b *bounds) ticket(v []byte) *bounds { return b.blob("ticket", v, MaxTicket) }
 
+// seen checks an address that may be left out.
+func (b *bounds) seen(a netip.AddrPort) *bounds {
+	if a.Addr().Zone() != "" {
+		b.fail("an address with a zone")
+	}
+	return b
+}
+
 func (b *bounds) span(d time.Duration) *bounds {
 	if d < 0 {
 		b.fail("a negative duration")
@@ -127,7 +136,7 @@ func (m *DialRequest) check() error {
 
 func (m *Ringing) check() error {
 	return (&bounds{}).dial(m.DialID).key(m.Key).
-		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).ticket(m.Ticket).err
+		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).ticket(m.Ticket).seen(m.Observed).err
 }
 
 func (m *Offer) check() error {
@@ -139,12 +148,12 @@ func (m *Offer) check() error {
 		b.label(id)
 	}
 	return b.dial(m.DialID).key(m.From).label(m.To).blob("noise", m.Noise, MaxNoise).
-		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).ticket(m.Ticket).err
+		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).ticket(m.Ticket).seen(m.Observed).err
 }
 
 func (m *Answer) check() error {
 	return (&bounds{}).dial(m.DialID).text(m.Text).blob("noise", m.Noise, MaxNoise).
-		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).ticket(m.Ticket).err
+		blob("candidates", m.Candidates, MaxBlob).blob("report", m.Report, MaxBlob).words(m.Hint).ticket(m.Ticket).seen(m.Observed).err
 }
 
 func (m *goAhead) check() error { return (&bounds{}).dial(m.DialID).err }

@@ -3,6 +3,8 @@ package rendezvous
 import (
 	"crypto/ed25519"
 	"errors"
+	"fmt"
+	"net/netip"
 	"syscall"
 	"testing"
 	"time"
@@ -112,6 +114,44 @@ func TestAskFirst(t *testing.T) {
 	require.NoError(t, offer.Answer(Answer{Candidates: []byte("now")}))
 	receive(t, offer.Go, "Go with the answer")
 	require.Equal(t, "now", string(receive(t, call.Answer, "an Answer").Candidates))
+}
+
+// TestObserved: each end is told where the server sees the other, unless that is
+// hidden, and the callee has no say in it.
+func TestObserved(t *testing.T) {
+	_, a, b := pair(t, &Server{})
+	at := map[*node]netip.AddrPort{}
+	for _, n := range []*node{a, b} {
+		at[n] = receive(t, n.up, "a Welcome").Observed
+		require.True(t, at[n].IsValid())
+	}
+	forged := netip.MustParseAddrPort("203.0.113.9:4000")
+	for i, tt := range []struct{ ask, callerHides, calleeHides bool }{{}, {ask: true}, {callerHides: true}, {calleeHides: true}, {ask: true, calleeHides: true}} {
+		require.NoError(t, b.Update(Info{Ask: tt.ask, Hidden: tt.calleeHides}))
+		require.NoError(t, b.Register(within(t), fmt.Sprint("b", i))) // the update is in force once this is answered
+		call, err := a.Dial(within(t), DialRequest{Peer: "bob", Hidden: tt.callerHides})
+		require.NoError(t, err)
+		offer := receive(t, b.offers, "an Offer")
+		ringing := receive(t, call.Ringing, "a Ringing")
+		require.NoError(t, offer.Answer(Answer{Observed: forged}))
+		answer := receive(t, call.Answer, "an Answer")
+		caller, callee := at[a], at[b]
+		if tt.callerHides {
+			caller = netip.AddrPort{}
+		}
+		if tt.calleeHides {
+			callee = netip.AddrPort{}
+		}
+		require.Equal(t, caller, offer.Observed, "%+v", tt)
+		first, second := ringing.Observed, answer.Observed
+		if tt.ask {
+			first, second = second, first
+		}
+		require.Equal(t, callee, first, "%+v", tt)
+		require.Zero(t, second, "%+v: not before it has said yes, and nothing of its own making", tt)
+		offer.Conclude(Outcome{})
+		call.Conclude(Outcome{})
+	}
 }
 
 // TestTickets: either end of a dial gets its own, the caller's only when the

@@ -1,6 +1,9 @@
 package rendezvous
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // dial introduces a caller to a peer: one message to each, at one moment.
 func (s *Server) dial(from *session, m *DialRequest) {
@@ -39,9 +42,13 @@ func (s *Server) introduce(from *session, m *DialRequest) error {
 	}
 	if !info.Ask { // a hint would say something about the callee, too
 		ringing.Candidates, ringing.Report, ringing.Hint, ringing.Ticket = info.Candidates, info.Report, hint, ticket
+		ringing.Observed = to.shown(info)
 	}
 	offer := &Offer{DialID: m.DialID, From: from.key, FromIDs: names,
 		To: m.Peer, Port: m.Port, Noise: m.Noise, Candidates: m.Candidates, Report: m.Report, Ask: info.Ask, Hint: hint, Ticket: toCalleeTicket}
+	if !m.Hidden {
+		offer.Observed = from.observed
+	}
 
 	// Everything is encoded before anything is sent, so that between the two
 	// lies only the time to append to a queue: both ends fire on receipt, and
@@ -85,9 +92,9 @@ func (s *Server) answer(by *session, m *Answer) {
 	if d == nil {
 		return // too late: a Cancel is on its way to by
 	}
-	m.Hint, m.Ticket = "", nil
+	m.Hint, m.Ticket, m.Observed = "", nil, netip.AddrPort{}
 	if d.ask && m.Code == CodeNone {
-		m.Hint, m.Ticket = d.hint, d.ticket
+		m.Hint, m.Ticket, m.Observed = d.hint, d.ticket, by.shown(by.info.Load())
 	}
 	toCaller, err := encode(m)
 	if err != nil {

@@ -24,6 +24,7 @@ type kind uint8
 //	                                                26 relays
 //	                                                27 last, 28 last at, Unix s
 //	                                                29 token
+//	                                                30 hidden
 //
 // A field left out is zero.
 type message interface {
@@ -94,6 +95,9 @@ type Info struct {
 	// of its kind can be hinted at; at most MaxLabel of a-z, 0-9, hyphen and
 	// slash. It is told to nobody. Empty: not known.
 	Kind string `cbor:"23,keyasint,omitzero"`
+	// Hidden keeps the node's address, as the server sees it, from its peers: for
+	// one that meets them at relays only.
+	Hidden bool `cbor:"30,keyasint,omitzero"`
 }
 
 // register asks for a name; an empty one for nothing but the fingerprint.
@@ -171,6 +175,7 @@ type DialRequest struct {
 	Candidates []byte `cbor:"7,keyasint,omitzero"`
 	Report     []byte `cbor:"8,keyasint,omitzero"`
 	Kind       string `cbor:"23,keyasint,omitzero"` // as in Info
+	Hidden     bool   `cbor:"30,keyasint,omitzero"` // as in Info
 }
 
 // Ringing tells the caller who the peer is and where it may be, at the moment
@@ -183,6 +188,10 @@ type DialRequest struct {
 // order in which things are tried, and for nothing else.
 //
 // Ticket lets the caller meet the peer at any of the relays of the Welcome.
+//
+// Observed is where the server sees the peer's session come from. Candidates are
+// the peer's word, which may name somebody else's address; this is not. Invalid:
+// the peer is hidden.
 type Ringing struct {
 	DialID     DialID            `cbor:"2,keyasint"`
 	Key        ed25519.PublicKey `cbor:"4,keyasint"`
@@ -190,6 +199,7 @@ type Ringing struct {
 	Report     []byte            `cbor:"8,keyasint,omitzero"`
 	Hint       string            `cbor:"24,keyasint,omitzero"`
 	Ticket     []byte            `cbor:"25,keyasint,omitzero"`
+	Observed   netip.AddrPort    `cbor:"16,keyasint,omitzero"`
 }
 
 // Answer is the called peer's word on a dial, and the last that the server
@@ -203,6 +213,8 @@ type Answer struct {
 	Report     []byte `cbor:"8,keyasint,omitzero"`
 	Hint       string `cbor:"24,keyasint,omitzero"` // the server sets it, if it had to keep it from Ringing
 	Ticket     []byte `cbor:"25,keyasint,omitzero"` // as Hint
+
+	Observed netip.AddrPort `cbor:"16,keyasint,omitzero"` // as Hint; see Ringing
 }
 
 // Err returns nil for an answer that accepts, else an *Error with its Code.

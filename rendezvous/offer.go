@@ -3,6 +3,7 @@ package rendezvous
 import (
 	"crypto/ed25519"
 	"errors"
+	"net/netip"
 )
 
 // maxOffers bounds the dials that a server may have one client answer at a
@@ -30,6 +31,8 @@ type Offer struct {
 	Hint string `cbor:"24,keyasint,omitzero"` // see Ringing
 	// Ticket is the other one of the dial's two; see Ringing.
 	Ticket []byte `cbor:"25,keyasint,omitzero"`
+	// Observed is where the server sees the caller; see Ringing.
+	Observed netip.AddrPort `cbor:"16,keyasint,omitzero"`
 
 	// Go is closed when it is time to fire: at once, or with Ask when the
 	// server has passed our answer on.

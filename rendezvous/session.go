@@ -45,6 +45,14 @@ func newSession(s *Server, l *link, key ed25519.PublicKey, from netip.AddrPort, 
 	return sess
 }
 
+// shown is where peers are told that the session comes from.
+func (s *session) shown(info *Info) netip.AddrPort {
+	if info.Hidden {
+		return netip.AddrPort{}
+	}
+	return s.observed
+}
+
 func (s *session) heardAt() time.Time { return time.Unix(0, s.heard.Load()) }
 
 // tell queues a message to the client and never waits.

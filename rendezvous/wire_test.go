@@ -27,10 +27,11 @@ func vectors() []message {
 	key := ed25519.PublicKey(bytes.Repeat([]byte{0x0a}, 32))
 	id := DialID{0xd1, 15: 0xff}
 	noise, candidates, report, ticket := []byte("noise"), []byte("candidates"), []byte("report"), []byte("ticket")
+	seen := netip.MustParseAddrPort("192.0.2.7:40000")
 	return []message{
 		&hello{Min: 1, Max: 3, Agent: "stunt/0.1", Token: "stunt1.dG9rZW4"},
 		&Welcome{Version: 1, Observed: netip.MustParseAddrPort("192.0.2.7:40000"), Keepalive: 25 * time.Second, Agent: "stuntd/0.1", Relays: []string{"@192.0.2.1:3478", "relay.example.com:443"}},
-		&Info{Report: report, Candidates: candidates, Ask: true, Kind: "eim/preserving/apdf/silence"},
+		&Info{Report: report, Candidates: candidates, Ask: true, Kind: "eim/preserving/apdf/silence", Hidden: true},
 		&register{Ref: 1, ID: "alice"},
 		&registered{Ref: 1, ID: "alice"},
 		&deregister{Ref: 2, ID: "alice"},
@@ -38,10 +39,10 @@ func vectors() []message {
 		&lookup{Ref: 3, ID: "bob"},
 		&Presence{Ref: 3, ID: "bob", Key: key, Since: time.Unix(1700000000, 0), Report: report,
 			Last: "direct", LastAt: time.Unix(1700000100, 0)},
-		&DialRequest{DialID: id, Peer: "bob", Port: 443, Noise: noise, Candidates: candidates, Report: report, Kind: "apdm/random/apdf/rst"},
-		&Ringing{DialID: id, Key: key, Candidates: candidates, Report: report, Hint: "direct", Ticket: ticket},
-		&Offer{DialID: id, From: key, FromIDs: []string{"alice", "al"}, To: "bob", Port: 443, Noise: noise, Candidates: candidates, Report: report, Ask: true, Hint: "direct/reversed", Ticket: ticket},
-		&Answer{DialID: id, Code: CodePortClosed, Text: "no", Noise: noise, Candidates: candidates, Report: report, Hint: "direct", Ticket: ticket},
+		&DialRequest{DialID: id, Peer: "bob", Port: 443, Noise: noise, Candidates: candidates, Report: report, Kind: "apdm/random/apdf/rst", Hidden: true},
+		&Ringing{DialID: id, Key: key, Candidates: candidates, Report: report, Hint: "direct", Ticket: ticket, Observed: seen},
+		&Offer{DialID: id, From: key, FromIDs: []string{"alice", "al"}, To: "bob", Port: 443, Noise: noise, Candidates: candidates, Report: report, Ask: true, Hint: "direct/reversed", Ticket: ticket, Observed: seen},
+		&Answer{DialID: id, Code: CodePortClosed, Text: "no", Noise: noise, Candidates: candidates, Report: report, Hint: "direct", Ticket: ticket, Observed: seen},
 		&goAhead{DialID: id},
 		&cancel{DialID: id, Code: CodeCanceled},
 		&Outcome{DialID: id, OK: true, Method: "direct", Elapsed: 120 * time.Millisecond, Text: "x"},
@@ -117,13 +118,14 @@ func TestLargestMessagesFit(t *testing.T) {
 	label, words := strings.Repeat("x", 63), strings.Repeat("x", MaxLabel)
 	key := make(ed25519.PublicKey, ed25519.PublicKeySize)
 	blob, noise, text := make([]byte, MaxBlob), make([]byte, MaxNoise), strings.Repeat("t", MaxText)
+	seen := netip.AddrPortFrom(netip.MustParseAddr("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), 65535)
 	var ids []string
 	for range MaxIDs {
 		ids = append(ids, label)
 	}
 	for _, m := range []message{
-		&Offer{DialID: DialID{1}, From: key, FromIDs: ids, To: label, Port: 65535, Noise: noise, Candidates: blob, Report: blob, Ask: true, Hint: words, Ticket: make([]byte, MaxTicket)},
-		&Answer{DialID: DialID{1}, Code: 65535, Text: text, Noise: noise, Candidates: blob, Report: blob, Hint: words, Ticket: make([]byte, MaxTicket)},
+		&Offer{DialID: DialID{1}, From: key, FromIDs: ids, To: label, Port: 65535, Noise: noise, Candidates: blob, Report: blob, Ask: true, Hint: words, Ticket: make([]byte, MaxTicket), Observed: seen},
+		&Answer{DialID: DialID{1}, Code: 65535, Text: text, Noise: noise, Candidates: blob, Report: blob, Hint: words, Ticket: make([]byte, MaxTicket), Observed: seen},
 	} {
 		_, err := encode(m)
 		require.NoError(t, err)
@@ -144,6 +146,7 @@ func TestBounds(t *testing.T) {
 		&Presence{ID: "bob"}, &Presence{ID: "bob", Key: key[:31]}, &Presence{ID: "b b", Key: key}, &Presence{Key: key, Report: blob},
 		&DialRequest{}, &DialRequest{DialID: id, Peer: long}, &DialRequest{DialID: id, Noise: make([]byte, MaxNoise+1)},
 		&DialRequest{DialID: id, Kind: "é"}, &Ringing{DialID: id, Key: key, Hint: "a\n"}, &Offer{DialID: id, From: key, Hint: "_"}, &Answer{DialID: id, Hint: " "},
+		&Ringing{DialID: id, Key: key, Observed: netip.MustParseAddrPort("[fe80::1%eth0]:1")},
 		&Ringing{DialID: id}, &Ringing{Key: key}, &Ringing{DialID: id, Key: key, Candidates: blob},
 		&Offer{DialID: id}, &Offer{From: key}, &Offer{DialID: id, From: key, FromIDs: make([]string, MaxIDs+1)},
 		&Offer{DialID: id, From: key, FromIDs: []string{"A"}}, &Offer{DialID: id, From: key, Report: blob},

@@ -93,6 +93,8 @@ func (r *Race) attempt(t *Try) {
 		ctx, patience, guess = r.hunt, 1, true
 	case len(ts) > 1:
 		ctx, patience = r.hunt, maxTriesOfFew
+	case t.Stranger:
+		patience = maxTriesOfStranger
 	}
 	if guess {
 		if err := r.pay(ctx, len(ts)); err != nil {
@@ -111,7 +113,13 @@ func (r *Race) attempt(t *Try) {
 			r.cfg.Budget.Return(len(ts) - i)
 			return
 		}
-		p, err := r.start(t, x)
+		var p *sock.Pending
+		var err error
+		if guess {
+			p, err = r.start(t, x)
+		} else {
+			p, err = r.startPlain(ctx, t, x)
+		}
 		r.wg.Go(func() {
 			r.pursue(ctx, t, x, p, err, patience)
 			if guess {
@@ -164,6 +172,14 @@ func (r *Race) start(t *Try, x target) (*sock.Pending, error) {
 	return r.cfg.Port.net.Start(x.local, x.remote, 0)
 }
 
+// startPlain sends one SYN that is no guess, when the budget lets it.
+func (r *Race) startPlain(ctx context.Context, t *Try, x target) (*sock.Pending, error) {
+	if err := r.cfg.Budget.plain(ctx, t.Attempt, x.remote.Addr()); err != nil {
+		return nil, err
+	}
+	return r.start(t, x)
+}
+
 // pursue waits for what comes of a SYN, and sends it again from the same port
 // while there is sense in that.
 func (r *Race) pursue(ctx context.Context, t *Try, x target, p *sock.Pending, err error, patience int) {
@@ -179,7 +195,7 @@ func (r *Race) pursue(ctx context.Context, t *Try, x target, p *sock.Pending, er
 		if err == nil {
 			return
 		}
-		if patience > maxTriesOfFew { // of many, one is no news
+		if patience > maxTriesOfFew || t.Stranger { // of many, one is no news
 			r.failed(x.remote, t.Method, err)
 		}
 		inHaste := patience == maxTries && time.Since(began) < hasty
@@ -189,7 +205,7 @@ func (r *Race) pursue(ctx context.Context, t *Try, x target, p *sock.Pending, er
 		if t.Prime > 0 && !inHaste {
 			r.prime(ctx, t, x)
 		}
-		p, err = r.start(t, x)
+		p, err = r.startPlain(ctx, t, x)
 	}
 }
 
@@ -225,7 +241,12 @@ func (r *Race) prime(ctx context.Context, t *Try, x target) {
 
 // connected waits for a socket to connect and its other end to prove itself.
 func (r *Race) connected(ctx context.Context, t *Try, x target, p *sock.Pending) error {
-	c, err := p.Wait(ctx)
+	wait, cancel := ctx, context.CancelFunc(func() {})
+	if t.Stranger {
+		wait, cancel = context.WithTimeout(ctx, strangerHold)
+	}
+	c, err := p.Wait(wait)
+	cancel()
 	if err != nil {
 		return err
 	}

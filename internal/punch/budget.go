@@ -10,12 +10,16 @@ import (
 )
 
 // Budget bounds what guessing takes of a process and of its network: routers
-// count half-open connections, and some count SYNs. It is shared by the races
+// count half-open connections, and some count SYNs. It also bounds what peers
+// and servers that lie can make a process send. It is shared by the races
 // of a process and safe for concurrent use.
 type Budget struct {
 	size    int
 	sockets *semaphore.Weighted
 	syns    *rate.Limiter
+
+	plains    *rate.Limiter // SYNs that are no guesses
+	strangers strangers
 }
 
 // burst is how many SYNs of a guess may leave at once.
@@ -25,7 +29,12 @@ var errBudget = errors.New("guessing takes more sockets than its budget has")
 
 // NewBudget returns a budget of so many sockets at once and SYNs a second.
 func NewBudget(sockets, synsPerSecond int) *Budget {
-	return &Budget{sockets, semaphore.NewWeighted(int64(sockets)), rate.NewLimiter(rate.Limit(synsPerSecond), burst)}
+	return &Budget{
+		size:    sockets,
+		sockets: semaphore.NewWeighted(int64(sockets)),
+		syns:    rate.NewLimiter(rate.Limit(synsPerSecond), burst),
+		plains:  plainLimit(synsPerSecond),
+	}
 }
 
 // BusyError ends a dial whose guess the budget has no room for now.

@@ -46,6 +46,9 @@ const (
 	// the rest follows after a moment, because in a quiet network the first few
 	// do, and a firewall may count.
 	firstWindow, secondWave = 0.9, 250 * time.Millisecond
+	// maxPool bounds the addresses of a pool: of more than four there is little
+	// hope, and they need not be the peer's.
+	maxPool = 4
 	// fewPorts is how many ports are worth the mappings that a guess needs for
 	// each of them: a dial takes 1,024 sockets at most.
 	fewPorts = 4
@@ -134,7 +137,7 @@ func (m Meeting) fromMany(lead time.Duration) []Attempt {
 	}
 	var plan []Attempt
 	for _, c := range m.Theirs.Candidates {
-		if c.Kind == Public && c.Addr.Addr().Is4() {
+		if c.Kind == Public && c.Addr.Addr().Is4() && m.Theirs.near(c.Addr.Addr()) {
 			plan = append(plan, Attempt{To: c.Addr, Method: method, Start: lead, Fresh: n})
 		}
 	}
@@ -285,11 +288,12 @@ func (s Side) space() predict.Space {
 }
 
 // addresses lists the public IPv4 addresses of an end: several where its NAT
-// has a pool and gives them out at random.
+// has a pool and gives them out at random. Only those are listed that its server
+// has seen, or that are in one pool with it: hundreds of SYNs go there.
 func (s Side) addresses() []netip.Addr {
 	var ips []netip.Addr
 	add := func(ip netip.Addr) {
-		if ip.Is4() && !slices.Contains(ips, ip) {
+		if ip.Is4() && s.near(ip) && !slices.Contains(ips, ip) && len(ips) < maxPool {
 			ips = append(ips, ip)
 		}
 	}

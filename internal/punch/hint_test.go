@@ -64,7 +64,7 @@ func TestPlanHinted(t *testing.T) {
 		{"sweeps over counters that run on", at(delta, sampled(a)...), at(delta, sampled(b)...), SimOpen, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m := Meeting{Mine: tt.mine, Theirs: tt.theirs, Dialer: true, ID: [16]byte{1}}
+			m := Meeting{Mine: seen(tt.mine), Theirs: seen(tt.theirs), Dialer: true, ID: [16]byte{1}}
 			want := m.Plan()
 			guesses := 0
 			for i := range want {
@@ -84,7 +84,7 @@ func TestPlanHinted(t *testing.T) {
 func TestPlanHintedIsStillWhole(t *testing.T) {
 	unknown := Side{Candidates: []Candidate{{Public, netip.MustParseAddrPort("198.51.100.1:40000")}}}
 	for _, hint := range append(byCost, "") {
-		m := Meeting{Mine: unknown, Theirs: unknown}
+		m := Meeting{Mine: seen(unknown), Theirs: seen(unknown)}
 		want := m.Plan()
 		m.Hint = hint
 		require.Equal(t, want, m.Plan())

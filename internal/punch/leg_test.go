@@ -20,7 +20,7 @@ func leg(name string, rtt time.Duration) Leg {
 func told(t *testing.T, s Side) Side {
 	got, err := ParseCandidates(AppendCandidates(nil, s))
 	require.NoError(t, err)
-	got.Report = s.Report
+	got.Report, got.Observed = s.Report, s.Observed
 	return got
 }
 
@@ -56,7 +56,7 @@ func TestCommonRelay(t *testing.T) {
 // where nothing will, and none without a ticket or a relay in common.
 func TestPlanRelay(t *testing.T) {
 	end := func(at string, r *probe.Report) Side {
-		return Side{Candidates: []Candidate{{Public, netip.MustParseAddrPort(at)}}, Relays: []Leg{leg("r:1", 0)}, Report: r}
+		return Side{Candidates: []Candidate{{Public, netip.MustParseAddrPort(at)}}, Relays: []Leg{leg("r:1", 0)}, Report: r, Observed: netip.MustParseAddrPort(at).Addr()}
 	}
 	eim := &probe.Report{Mapping: probe.EIM, Filtering: probe.APDF}
 	random := &probe.Report{Mapping: probe.APDM, Filtering: probe.APDF, Ports: probe.Ports{Assignment: probe.Random, Lo: 1024, Hi: 65535}}

@@ -27,6 +27,7 @@ type Side struct {
 	Candidates []Candidate
 	Relays     []Leg
 	Report     *probe.Report // nil: unknown
+	Observed   netip.Addr    // where its server sees it; invalid: nowhere that we are told
 }
 
 // Attempt is one thing to try: connect from the punching port to an address;
@@ -39,6 +40,9 @@ type Attempt struct {
 	Fresh  int           // connect so many times, each from a local port of its own
 	Prime  int           // before it is tried again: a SYN with this time to live, which opens only our own NAT
 	Ticket []byte        // for the relay that is at To
+	// Stranger says that only the other end itself has told that it is at To's
+	// address: a little is tried, and nothing is guessed.
+	Stranger bool
 }
 
 // same reports whether another attempt fires at the same addresses from the
@@ -101,6 +105,9 @@ type Meeting struct {
 //	relay                         nothing can cross 0            relay
 //	relay                         —                 relayLead    relay
 //
+// Where the other end's server has not seen it, it is a stranger: whatever kind of
+// candidate that is, it is tried a few times only, and so are a few of them.
+//
 // lead is rstLead when the other end's NAT answers unsolicited SYNs with RST
 // and ours does not: the end behind such a NAT must fire first, so that its
 // hole is open by the time our SYN comes. What [Meeting.hard] adds for other
@@ -133,7 +140,7 @@ func (m Meeting) direct() []Attempt {
 	var plan []Attempt
 	for _, c := range theirs.Candidates {
 		ip := c.Addr.Addr()
-		a := Attempt{To: c.Addr}
+		a := Attempt{To: c.Addr, Stranger: theirs.stranger(ip)}
 		if c.Kind == Mapped {
 			a.Fresh = 1
 		}
@@ -162,7 +169,10 @@ func (m Meeting) direct() []Attempt {
 		case public(mine.Candidates):
 			a.Method = Reversed
 		default:
-			a.Method, a.Start, a.Prime = SimOpen, lead, m.primer()
+			a.Method, a.Start = SimOpen, lead
+			if !a.Stranger {
+				a.Prime = m.primer()
+			}
 		}
 		plan = append(plan, a)
 	}

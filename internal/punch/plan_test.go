@@ -14,6 +14,17 @@ func host(s string) Candidate   { return Candidate{Host, netip.MustParseAddrPort
 func server(s string) Candidate { return Candidate{Public, netip.MustParseAddrPort(s)} }
 func mapped(s string) Candidate { return Candidate{Mapped, netip.MustParseAddrPort(s)} }
 
+// seen is a side whose server sees it at the first public address that it names.
+func seen(s Side) Side {
+	for _, c := range s.Candidates {
+		if c.Kind == Public {
+			s.Observed = c.Addr.Addr()
+			break
+		}
+	}
+	return s
+}
+
 func TestPlan(t *testing.T) {
 	rst := &probe.Report{Unsolicited: probe.RST}
 	drawing := &probe.Report{Mapping: probe.APDM, Ports: probe.Ports{Assignment: probe.Random, Lo: 1024, Hi: 65535}}
@@ -34,7 +45,7 @@ func TestPlan(t *testing.T) {
 		theirs: Side{Candidates: []Candidate{server("198.51.100.1:50000"), host("10.0.0.7:50000")}},
 		want: []Attempt{
 			{To: netip.MustParseAddrPort("198.51.100.1:50000"), Method: Hairpin, Start: hairpinLead},
-			{To: netip.MustParseAddrPort("10.0.0.7:50000"), Method: LAN, Start: 0},
+			{To: netip.MustParseAddrPort("10.0.0.7:50000"), Method: LAN, Start: 0, Stranger: true},
 		},
 	}, {
 		name:   "their router maps a port: also where it is the one that the server saw",
@@ -48,7 +59,7 @@ func TestPlan(t *testing.T) {
 		name:   "their router, which is ours, maps a port",
 		mine:   Side{Candidates: natted},
 		theirs: Side{Candidates: []Candidate{mapped("198.51.100.1:50000")}},
-		want:   []Attempt{{To: netip.MustParseAddrPort("198.51.100.1:50000"), Method: Direct, Fresh: 1}},
+		want:   []Attempt{{To: netip.MustParseAddrPort("198.51.100.1:50000"), Method: Direct, Fresh: 1, Stranger: true}},
 	}, {
 		name:   "the same, as the server sees it",
 		mine:   Side{Candidates: natted},
@@ -75,8 +86,8 @@ func TestPlan(t *testing.T) {
 		mine:   Side{Candidates: []Candidate{host("[2001:db8::1]:40000")}},
 		theirs: Side{Candidates: []Candidate{mapped("[2001:db8::9]:50000"), host("[2001:db8::9]:50000")}},
 		want: []Attempt{
-			{To: netip.MustParseAddrPort("[2001:db8::9]:50000"), Method: Direct, Fresh: 1},
-			{To: netip.MustParseAddrPort("[2001:db8::9]:50000"), Method: SimOpen},
+			{To: netip.MustParseAddrPort("[2001:db8::9]:50000"), Method: Direct, Fresh: 1, Stranger: true},
+			{To: netip.MustParseAddrPort("[2001:db8::9]:50000"), Method: SimOpen, Stranger: true},
 		},
 	}, {
 		name:   "another public address, but our own subnet",
@@ -84,7 +95,7 @@ func TestPlan(t *testing.T) {
 		theirs: Side{Candidates: []Candidate{server("203.0.113.9:50000"), host("192.168.1.7:50000")}},
 		want: []Attempt{
 			{To: netip.MustParseAddrPort("203.0.113.9:50000"), Method: SimOpen, Start: 0},
-			{To: netip.MustParseAddrPort("192.168.1.7:50000"), Method: LAN, Start: 0},
+			{To: netip.MustParseAddrPort("192.168.1.7:50000"), Method: LAN, Start: 0, Stranger: true},
 		},
 	}, {
 		name:   "they are public: once, not as host and public",
@@ -122,7 +133,7 @@ func TestPlan(t *testing.T) {
 		theirs: Side{Candidates: []Candidate{server("203.0.113.9:50000"), host("[2001:db8:2::1]:50000")}},
 		want: []Attempt{
 			{To: netip.MustParseAddrPort("203.0.113.9:50000"), Method: SimOpen, Start: 0},
-			{To: netip.MustParseAddrPort("[2001:db8:2::1]:50000"), Method: SimOpen, Start: 0},
+			{To: netip.MustParseAddrPort("[2001:db8:2::1]:50000"), Method: SimOpen, Start: 0, Stranger: true},
 		},
 	}, {
 		name:   "IPv6 that we do not have",
@@ -131,7 +142,7 @@ func TestPlan(t *testing.T) {
 		want:   nil,
 	}} {
 		t.Run(tt.name, func(t *testing.T) {
-			require.Equal(t, tt.want, Meeting{Mine: tt.mine, Theirs: tt.theirs, Prefixes: home}.Plan())
+			require.Equal(t, tt.want, Meeting{Mine: seen(tt.mine), Theirs: seen(tt.theirs), Prefixes: home}.Plan())
 		})
 	}
 }
@@ -151,7 +162,7 @@ func TestPlanHard(t *testing.T) {
 	all := &probe.Report{Mapping: probe.APDM, Ports: probe.Ports{Assignment: probe.Random, Lo: 1024, Hi: 65535}}
 	side := func(r *probe.Report, at string) Side {
 		ap := netip.MustParseAddrPort(at)
-		s := Side{Report: r, Candidates: []Candidate{{Public, ap}}}
+		s := Side{Report: r, Candidates: []Candidate{{Public, ap}}, Observed: ap.Addr()}
 		if s.numbering() == sequential {
 			s.Candidates = append(s.Candidates, Candidate{Sample, ap})
 		}

@@ -119,6 +119,7 @@ func (r *Race) exchange(ctx context.Context, p *Path, h *secure.Header) error {
 		p.Method = r.methodOf(p.Remote)
 	}
 	p.theirs = h.Nonce
+	r.cfg.Budget.proved(p.Remote.Addr())
 	r.event(Verified, p.Remote, p.Method, nil)
 	if r.cfg.Dialer {
 		return nil

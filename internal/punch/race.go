@@ -217,7 +217,7 @@ func (r *Race) room(a Attempt) bool {
 	if a.Method == Relay {
 		return relays < maxRelays
 	}
-	return len(r.tries)-relays < MaxCandidates
+	return len(r.tries)-relays < MaxCandidates && r.acquainted(a)
 }
 
 // tried reports whether there is such an attempt already. The caller holds mu.
