@@ -33,8 +33,9 @@ var rooms = map[string][]string{
 	"internal/sock":     {"github.com/libp2p/go-reuseport", "golang.org/x/sys"},
 	"internal/netwatch": {"internal/sock", "golang.org/x/sys"},
 	"internal/secure":   {"github.com/flynn/noise"},
-	"rendezvous":        {"github.com/fxamacker/cbor/v2", "golang.org/x/time"},
-	"relay":             {"internal/sock", "golang.org/x/time"},
+	"internal/keyrate":  {"golang.org/x/time"},
+	"rendezvous":        {"internal/keyrate", "github.com/fxamacker/cbor/v2", "golang.org/x/time"},
+	"relay":             {"internal/keyrate", "internal/sock", "golang.org/x/time"},
 	"portmap":           {"internal/sock", "github.com/huin/goupnp"},
 	"probe":             {"internal/sock", "predict", "github.com/pion/stun/v3", "golang.org/x/time"},
 

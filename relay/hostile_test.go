@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -112,6 +113,31 @@ func TestLimits(t *testing.T) {
 			require.EqualValues(t, 1, s.Stats().Refused[Busy])
 		})
 	}
+	t.Run("streams per second", func(t *testing.T) {
+		t.Parallel()
+		var now atomic.Int64
+		now.Store(time.Now().Unix())
+		s := &Server{Limits: Limits{StreamsPerSecond: 1}, Now: func() time.Time { return time.Unix(now.Load(), 0) }}
+		addr := serve(t, s)
+		for range 4 {
+			td, _ := tickets()
+			open(t, addr, td, "").Close() // it need not stay
+		}
+		entered := func(n int) {
+			require.Eventually(t, func() bool {
+				s.table.mu.Lock()
+				defer s.table.mu.Unlock()
+				return len(s.table.order) == n
+			}, 10*time.Second, time.Millisecond)
+		}
+		entered(4)
+		td, tl := tickets()
+		require.ErrorIs(t, status(t, open(t, addr, td, "")), Busy)
+		open(t, addr, tl, "") // whom others dial has no part in it
+		entered(5)
+		now.Add(1)
+		require.NoError(t, ReadStatus(open(t, addr, td, "")))
+	})
 	t.Run("pairs", func(t *testing.T) {
 		t.Parallel()
 		s := &Server{Limits: Limits{Pairs: 1}}
@@ -131,7 +157,7 @@ func TestLimits(t *testing.T) {
 // TestUsedTicketsAreForgotten: what is remembered of tickets ends with them.
 func TestUsedTicketsAreForgotten(t *testing.T) {
 	var tb table
-	l, _ := Limits{StreamsPerKey: 1 << 20, StreamsPerSource: 1 << 20, WaitingPerSource: 1 << 20, Waiting: 1 << 20}.WithDefaults()
+	l, _ := Limits{StreamsPerKey: 1 << 20, StreamsPerSecond: 1 << 20, StreamsPerSource: 1 << 20, WaitingPerSource: 1 << 20, Waiting: 1 << 20}.WithDefaults()
 	tb.init(l)
 	now := time.Unix(1e9, 0)
 	enter := func(i int) Status {

@@ -14,6 +14,7 @@ type Limits struct {
 	Waiting          int           // streams whose other end is not there: 1024
 	WaitingPerSource int           // of these, of one source: 64
 	StreamsPerKey    int           // of one key, waiting or paired: 128
+	StreamsPerSecond int           // of one key as the dialer, in bursts of four times as many: 32
 	StreamsPerSource int           // of one source: 192; many nodes may be behind one
 	Wait             time.Duration // for the other end: 15 s, longer than two ends of a dial are ever apart
 	Idle             time.Duration // a pair that carries nothing for so long is ended: none
@@ -35,6 +36,7 @@ func (l Limits) WithDefaults() (Limits, error) {
 		{"Waiting", &l.Waiting, 1024},
 		{"WaitingPerSource", &l.WaitingPerSource, 64},
 		{"StreamsPerKey", &l.StreamsPerKey, 128},
+		{"StreamsPerSecond", &l.StreamsPerSecond, 32},
 		{"StreamsPerSource", &l.StreamsPerSource, 192},
 		{"Rate", &l.Rate, 0},
 	} {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/gostunt/stunt/internal/keyrate"
 )
 
 // maxUsed bounds the tickets that are remembered until they expire, so that
@@ -40,6 +42,7 @@ type table struct {
 	pairs   map[*pair]struct{}
 	keys    map[[32]byte]*holder
 	sources map[netip.Prefix]tally
+	begun   keyrate.Limiter[[32]byte]
 	used    map[half]struct{}
 	order   []usedTicket // those in used, oldest first
 
@@ -54,6 +57,7 @@ type usedTicket struct {
 
 func (t *table) init(l Limits) {
 	t.limits = l
+	t.begun.Rate, t.begun.Burst = rate.Limit(l.StreamsPerSecond), 4*l.StreamsPerSecond
 	t.waiting, t.pairs = make(map[half]*Stream), make(map[*pair]struct{})
 	t.keys, t.sources = make(map[[32]byte]*holder), make(map[netip.Prefix]tally)
 	t.used, t.empty = make(map[half]struct{}), make(chan struct{})
@@ -76,7 +80,9 @@ func (t *table) enter(s *Stream, now time.Time) (*pair, Status) {
 		return nil, Used
 	case of.streams >= l.StreamsPerSource, t.holds(s) >= l.StreamsPerKey, len(t.order) >= maxUsed,
 		first == nil && (len(t.waiting) >= l.Waiting || of.waiting >= l.WaitingPerSource),
-		first != nil && len(t.pairs) >= l.Pairs:
+		first != nil && len(t.pairs) >= l.Pairs,
+		// Last, as it counts; and not whom others dial, who would have it used up.
+		s.ticket.role == Dialer && !t.begun.Allow(s.ticket.key, now):
 		return nil, Busy
 	}
 	t.used[h] = struct{}{}

@@ -18,7 +18,7 @@ func (s *Server) dial(from *session, m *DialRequest) {
 
 func (s *Server) introduce(from *session, m *DialRequest) error {
 	began := time.Now()
-	if !from.dials.Allow() {
+	if !s.dialRates.Allow(from.fingerprint, began) {
 		return errorf(CodeBusy, "too many dials per second").of(limitDialRate)
 	}
 	names, err := from.mayDial(m.Peer)

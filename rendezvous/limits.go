@@ -18,8 +18,9 @@ type Limits struct {
 	// than an eighth of all. Default 256.
 	PendingDials int
 
-	// DialRate is how many dials a session may begin per second, in bursts of
-	// up to four times as many; more are refused with CodeBusy. Default 100.
+	// DialRate is how many dials a key may begin per second, in all its sessions,
+	// in bursts of up to four times as many; more are refused with CodeBusy.
+	// Default 100.
 	DialRate int
 	// MessageRate is how many messages per second are read from a session, in
 	// bursts of up to four times as many. More wait in the sender's own
@@ -37,7 +38,7 @@ func (l Limits) pendingDials() int      { return limit(l.PendingDials, 256) }
 // settleTime is over. Honest callers report; this is for the others.
 func (l Limits) openDials() int { return limit(8*l.PendingDials, 8*256) }
 
-func (l Limits) dials() *rate.Limiter    { return limiter(limit(l.DialRate, 100)) }
+func (l Limits) dialRate() int           { return limit(l.DialRate, 100) }
 func (l Limits) messages() *rate.Limiter { return limiter(limit(l.MessageRate, 500)) }
 
 func limit(n, byDefault int) int {

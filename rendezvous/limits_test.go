@@ -177,6 +177,27 @@ func TestDialRate(t *testing.T) {
 	require.NotZero(t, refused)
 }
 
+// A key has one rate, however many sessions it holds and whenever they began.
+func TestDialRateIsOfTheKey(t *testing.T) {
+	h := serve(t, &Server{Limits: Limits{DialRate: 1}})
+	key := newKey(t)
+	began, busy := time.Now(), 0
+	for range 4 {
+		a := h.peer(t, key)
+		for range 4 {
+			a.send(&DialRequest{DialID: NewDialID(), Peer: "nobody"})
+			if e := read[*Error](a); e.Code == CodeBusy {
+				busy++
+			}
+		}
+		a.conn.NetConn().Close()
+	}
+	require.GreaterOrEqual(t, busy, 16-4-int(time.Since(began)/time.Second)-1, "a burst, and one a second")
+	other := h.peer(t, newKey(t))
+	other.send(&DialRequest{DialID: NewDialID(), Peer: "nobody"})
+	other.refusal(CodeUnknownPeer)
+}
+
 func TestDialIDIsUnique(t *testing.T) {
 	h := serve(t, &Server{})
 	a, b, c := h.peer(t, newKey(t)), h.peer(t, newKey(t)), h.peer(t, newKey(t))
@@ -247,7 +268,7 @@ func TestLimitValues(t *testing.T) {
 	require.Equal(t, 16, Limits{}.sessionsPerKey())
 	require.Equal(t, 3, Limits{SessionsPerKey: 3}.sessionsPerKey())
 	require.Greater(t, Limits{SessionsPerKey: -1}.sessionsPerKey(), 1<<30)
-	require.Equal(t, rate.Inf, Limits{DialRate: -1}.dials().Limit())
+	require.Equal(t, rate.Inf, Limits{MessageRate: -1}.messages().Limit())
 	require.Greater(t, Limits{PendingDials: -1}.openDials(), 1<<30)
 }
 

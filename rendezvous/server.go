@@ -6,11 +6,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/gostunt/stunt/internal/keyrate"
 )
 
 const defaultPatience = 10 * time.Second
@@ -51,6 +56,7 @@ type Server struct {
 	door      door
 	directory directory
 	dials     dialTable
+	dialRates keyrate.Limiter[string] // by fingerprint
 	learnt    learnt
 }
 
@@ -62,6 +68,11 @@ func (s *Server) setUp() {
 		s.directory.quietPeriod = s.keepalive() * 5 / 4 // one ping missed, with room for jitter
 		s.dials.pendingOut, s.dials.pendingIn = s.Limits.pendingDials(), s.Limits.pendingDials()
 		s.dials.open = s.Limits.openDials()
+		if n := s.Limits.dialRate(); n == math.MaxInt {
+			s.dialRates.Rate = rate.Inf
+		} else {
+			s.dialRates.Rate, s.dialRates.Burst = rate.Limit(n), 4*n
+		}
 	})
 }
 

@@ -34,12 +34,11 @@ type session struct {
 
 	// Owned by run:
 	messages *rate.Limiter
-	dials    *rate.Limiter
 }
 
 func newSession(s *Server, l *link, key ed25519.PublicKey, from netip.AddrPort, version uint16) *session {
 	sess := &session{server: s, link: l, key: key, fingerprint: Fingerprint(key), observed: from, version: version,
-		since: s.now(), messages: s.Limits.messages(), dials: s.Limits.dials()}
+		since: s.now(), messages: s.Limits.messages()}
 	sess.info.Store(&Info{})
 	sess.heard.Store(sess.since.UnixNano())
 	return sess

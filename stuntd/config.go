@@ -81,7 +81,8 @@ type Config struct {
 // Limits bound what a stranger can take. In each field zero is the default
 // that is named there; there is no way to say "without limit".
 //
-// A source is an IPv4 address or an IPv6 /64. Behind one address there may be
+// A source is an IPv4 address or an IPv6 /64; all sources of one IPv6 /48
+// together get the connections of 16, and the half-open ones of four. Behind one address there may be
 // many nodes; each holds one session and, while it dials, several STUN
 // bindings.
 type Limits struct {
@@ -107,6 +108,11 @@ type Limits struct {
 	MessageRate int
 	// IDsPerKey are the IDs that one key may hold: 32.
 	IDsPerKey int
+	// SessionsPerKey are the sessions that one key may have at a time: 16.
+	SessionsPerKey int
+	// DialRate is how many dials a second one key may begin, in all its sessions
+	// together, in bursts of four times as many: 100.
+	DialRate int
 	// PendingDials are the unanswered dials of one caller and to one callee: 256.
 	PendingDials int
 }
@@ -124,6 +130,8 @@ func (l Limits) withDefaults() (Limits, error) {
 		{"HalfOpenPerSource", &l.HalfOpenPerSource, 64},
 		{"MessageRate", &l.MessageRate, 500},
 		{"IDsPerKey", &l.IDsPerKey, 32},
+		{"SessionsPerKey", &l.SessionsPerKey, 16},
+		{"DialRate", &l.DialRate, 100},
 		{"PendingDials", &l.PendingDials, 256},
 	} {
 		if *f.p < 0 {

@@ -11,6 +11,8 @@ import (
 var (
 	errConns          = &overLimit{"connections", "connections in all"}
 	errConnsSource    = &overLimit{"connections_per_source", "connections of one source"}
+	errConnsSite      = &overLimit{"connections_per_site", "connections of one IPv6 /48"}
+	errHalfOpenSite   = &overLimit{"half_open_per_site", "half-open connections of one IPv6 /48"}
 	errHalfOpen       = &overLimit{"half_open", "half-open connections in all"}
 	errHalfOpenSource = &overLimit{"half_open_per_source", "half-open connections of one source"}
 )
@@ -26,13 +28,33 @@ func (o *overLimit) Error() string { return o.text }
 // last connection leaves.
 //
 // A source is an IPv4 address or an IPv6 /64, which is what one subscriber
-// gets; a single IPv6 host could otherwise be 2^64 sources.
+// gets; a single IPv6 host could otherwise be 2^64 sources. Of these in turn
+// anybody may have 65,536: a /48 is what a site is given (RFC 6177), by a tunnel
+// broker for instance to whoever asks. So a site has limits of its own.
 type door struct {
 	limits Limits
 
 	mu      sync.Mutex // guards following
 	all     tally
-	sources map[netip.Prefix]tally
+	sources map[netip.Prefix]tally // and, by their own prefixes, sites
+}
+
+// A site gets the connections of so many sources, and the half-open ones of so
+// many: of the first an eighth of all by default, because the /64s of a mobile
+// network's customers are next to each other; of the second a quarter of all.
+const (
+	siteConns    = 16
+	siteHalfOpen = 4
+)
+
+// siteOf returns the site that a source is in. There is none around an IPv4
+// address, which costs something.
+func siteOf(src netip.Prefix) (netip.Prefix, bool) {
+	if !src.Addr().Is6() {
+		return netip.Prefix{}, false
+	}
+	p, err := src.Addr().Prefix(48)
+	return p, err == nil
 }
 
 // tally counts connections; halfOpen are those of conns whose client has not
@@ -54,6 +76,10 @@ func (d *door) admit(nc net.Conn) (*conn, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	of := d.sources[c.source]
+	var around tally
+	if site, ok := siteOf(c.source); ok {
+		around = d.sources[site]
+	}
 	// The source's own limits come first: who is over them should not be
 	// told, by the log, that the server is full.
 	switch {
@@ -61,6 +87,10 @@ func (d *door) admit(nc net.Conn) (*conn, error) {
 		return nil, errConnsSource
 	case of.halfOpen >= d.limits.HalfOpenPerSource:
 		return nil, errHalfOpenSource
+	case around.conns >= siteConns*d.limits.ConnsPerSource:
+		return nil, errConnsSite
+	case around.halfOpen >= siteHalfOpen*d.limits.HalfOpenPerSource:
+		return nil, errHalfOpenSite
 	case d.all.conns >= d.limits.Conns:
 		return nil, errConns
 	case d.all.halfOpen >= d.limits.HalfOpen:
@@ -73,12 +103,19 @@ func (d *door) admit(nc net.Conn) (*conn, error) {
 // count changes the tallies; d.mu is held.
 func (d *door) count(src netip.Prefix, conns, halfOpen int) {
 	d.all = d.all.plus(conns, halfOpen)
-	of := d.sources[src].plus(conns, halfOpen)
+	d.countOf(src, conns, halfOpen)
+	if site, ok := siteOf(src); ok {
+		d.countOf(site, conns, halfOpen)
+	}
+}
+
+func (d *door) countOf(p netip.Prefix, conns, halfOpen int) {
+	of := d.sources[p].plus(conns, halfOpen)
 	if of == (tally{}) {
-		delete(d.sources, src)
+		delete(d.sources, p)
 		return
 	}
-	d.sources[src] = of
+	d.sources[p] = of
 }
 
 // inside returns how many connections are inside.

@@ -95,6 +95,8 @@ func (o *options) flagSet() *flag.FlagSet {
 	fs.DurationVar(&l.Handshake, "handshake-timeout", def.Handshake, "how long a client may take to finish its handshake")
 	fs.IntVar(&l.MessageRate, "max-message-rate", def.MessageRate, "messages per second of one session")
 	fs.IntVar(&l.IDsPerKey, "max-ids-per-key", def.IDsPerKey, "IDs that one key may hold")
+	fs.IntVar(&l.SessionsPerKey, "max-sessions-per-key", def.SessionsPerKey, "sessions of one key at a time")
+	fs.IntVar(&l.DialRate, "max-dial-rate", def.DialRate, "dials per second of one key")
 	fs.IntVar(&l.PendingDials, "max-pending-dials", def.PendingDials, "unanswered dials of one caller, and to one callee")
 	o.accessFlags(fs)
 	o.relayFlags(fs)

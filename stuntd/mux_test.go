@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -218,6 +219,14 @@ func from(t *testing.T, ip string) net.Conn {
 	return fakeTCP{a, netip.MustParseAddr(ip)}
 }
 
+// networks returns an address in each of n /64s of one /48.
+func networks(n int) (ips []string) {
+	for i := range n {
+		ips = append(ips, fmt.Sprintf("2001:db8:0:%x::1", i))
+	}
+	return ips
+}
+
 func TestDoorLimits(t *testing.T) {
 	admit := func(d *door, ip string) (*conn, error) { return d.admit(from(t, ip)) }
 	for _, tt := range []struct {
@@ -232,6 +241,8 @@ func TestDoorLimits(t *testing.T) {
 		{"source", Limits{ConnsPerSource: 2}, true, []string{"192.0.2.1", "192.0.2.1"}, "192.0.2.1", errConnsSource, "192.0.2.2"},
 		{"source v4 in v6", Limits{ConnsPerSource: 2}, true, []string{"192.0.2.1", "::ffff:192.0.2.1"}, "192.0.2.1", errConnsSource, "192.0.2.2"},
 		{"source v6", Limits{ConnsPerSource: 2}, true, []string{"2001:db8::1", "2001:db8::2"}, "2001:db8::3", errConnsSource, "2001:db8:0:1::1"},
+		{"site", Limits{ConnsPerSource: 1}, true, networks(siteConns), "2001:db8:0:ffff::1", errConnsSite, "2001:db8:1::1"},
+		{"site half-open", Limits{HalfOpenPerSource: 1}, false, networks(siteHalfOpen), "2001:db8:0:ffff::1", errHalfOpenSite, "2001:db8:1::1"},
 		{"source half-open", Limits{HalfOpenPerSource: 1}, false, []string{"192.0.2.1"}, "192.0.2.1", errHalfOpenSource, "192.0.2.2"},
 		{"half-open", Limits{HalfOpen: 2}, false, []string{"192.0.2.1", "192.0.2.2"}, "192.0.2.3", errHalfOpen, ""},
 		{"all", Limits{Conns: 2}, true, []string{"192.0.2.1", "192.0.2.2"}, "192.0.2.3", errConns, ""},

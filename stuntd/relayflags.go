@@ -20,6 +20,7 @@ func (o *options) relayFlags(fs *flag.FlagSet) {
 	fs.IntVar(&l.Waiting, "relay-max-waiting", def.Waiting, "relay streams in all whose other end is not there yet")
 	fs.IntVar(&l.WaitingPerSource, "relay-max-waiting-per-source", def.WaitingPerSource, "those of one source")
 	fs.IntVar(&l.StreamsPerKey, "relay-max-streams-per-key", def.StreamsPerKey, "relay streams of one key")
+	fs.IntVar(&l.StreamsPerSecond, "relay-max-streams-per-second", def.StreamsPerSecond, "relay streams that one key may begin per second, for dials of its own")
 	fs.IntVar(&l.StreamsPerSource, "relay-max-streams-per-source", def.StreamsPerSource, "relay streams of one source")
 	fs.DurationVar(&l.Wait, "relay-wait", def.Wait, "how long a relay stream waits for its other end")
 	fs.DurationVar(&l.Idle, "relay-idle", 0, "end relayed connections that carry nothing for so long; 0: never")

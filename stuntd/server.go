@@ -166,6 +166,8 @@ func (s *Server) wire(network *sock.Net, pub public, l Limits, cfg *Config) {
 			Handshakes:        -1, // ours are done before theirs begin
 			SessionsPerSource: max(1, l.ConnsPerSource*3/4),
 			IDsPerKey:         l.IDsPerKey,
+			SessionsPerKey:    l.SessionsPerKey,
+			DialRate:          l.DialRate,
 			PendingDials:      l.PendingDials,
 			MessageRate:       l.MessageRate,
 		},
