@@ -81,6 +81,7 @@ func TestSimulation(t *testing.T) {
 				require.Equal(t, trials, window.hits, "where it wraps, too")
 				continue
 			}
+			require.Greater(t, fhi, two.percent(), "nor does one candidate do worse than two samples, as far as can be told")
 			require.Greater(t, wlo, thi, "the window beats the two samples beyond doubt")
 			require.Greater(t, whi, many.percent()-0.5, "and whoever tries as many ports from where they point to")
 		}
