@@ -17,8 +17,9 @@
 //	for {
 //		conn, err := ln.Accept()
 //		// …
-//		go srv.ServeConn(ctx, conn.(*tls.Conn))
+//		go srv.ServeConn(ctx, conn.(*tls.Conn)) // returns when the session has begun
 //	}
+//	srv.Shutdown(ctx)
 //
 // A client keeps its session for as long as Run runs, and registers again by
 // itself wherever it comes back:

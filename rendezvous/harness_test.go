@@ -73,7 +73,7 @@ type host struct {
 	addr   ServerAddr // with pin
 	cert   tls.Certificate
 	pool   *x509.CertPool
-	ended  chan error // what ServeConn returned, of each connection; capacity for all
+	ended  chan error // why, of each connection; capacity for all
 
 	ln    net.Listener
 	conns sync.WaitGroup
@@ -95,6 +95,11 @@ func (h *host) start(t testing.TB, srv *Server, addr string) {
 	require.NoError(t, err)
 	h.server, h.ln, h.ended = srv, ln, make(chan error, 1000)
 	h.addr.Port = uint16(ln.Addr().(*net.TCPAddr).Port)
+	ended := h.ended // another's when the host comes back
+	if srv.Trace == nil {
+		srv.Trace = &Trace{}
+	}
+	srv.Trace.Ended = func(reason error) { ended <- reason }
 	ctx, cancel := context.WithCancel(context.Background())
 	h.kill = cancel
 	h.conns.Go(func() {
@@ -103,7 +108,11 @@ func (h *host) start(t testing.TB, srv *Server, addr string) {
 			if err != nil {
 				return
 			}
-			h.conns.Go(func() { h.ended <- srv.ServeConn(ctx, c.(*tls.Conn)) })
+			h.conns.Go(func() {
+				if err := srv.ServeConn(ctx, c.(*tls.Conn)); err != nil {
+					ended <- err
+				}
+			})
 		}
 	})
 }
@@ -113,6 +122,7 @@ func (h *host) stop() {
 	h.ln.Close()
 	h.kill()
 	h.conns.Wait()
+	h.server.Close()
 }
 
 // A node is a running client.

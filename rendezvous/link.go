@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/gostunt/stunt/internal/park"
 )
 
 const (
@@ -40,10 +42,11 @@ type link struct {
 	writers sync.WaitGroup
 
 	mu        sync.Mutex // guards following
+	spot      park.Spot  // where a server's session waits; nil: its reader blocks
 	out       []byte     // frames not yet given to the writer
 	writing   bool
 	finishing bool  // nothing more is taken; out is the last to be written
-	why       error // the reason given to hangUp
+	why       error // the reason given to hangUp, or the last word
 	err       error // why the link was closed
 }
 
@@ -97,6 +100,9 @@ func (l *link) write() {
 		batch, last := l.out, l.finishing
 		if l.out = nil; batch == nil || l.err != nil {
 			l.writing = false
+			if l.err == nil && !last {
+				l.conn.SetWriteDeadline(time.Time{}) // an idle link has no timer either
+			}
 			l.mu.Unlock()
 			return
 		}
@@ -122,11 +128,33 @@ func (l *link) finish(last message) {
 		return
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.err == nil && !l.finishing {
+		if e, ok := last.(*Error); ok {
+			l.why = e
+		}
 		l.queue(frame)
 		l.seal()
 		l.conn.SetReadDeadline(time.Now().Add(lingerTime))
+	}
+	l.mu.Unlock()
+	l.wake()
+}
+
+// attach says where the session waits, for wake.
+func (l *link) attach(spot park.Spot) {
+	l.mu.Lock()
+	l.spot = spot
+	l.mu.Unlock()
+	l.wake() // finish or close may have come before
+}
+
+// wake has a session that waits look what has become of its link.
+func (l *link) wake() {
+	l.mu.Lock()
+	spot := l.spot
+	l.mu.Unlock()
+	if spot != nil {
+		spot.Wake()
 	}
 }
 
@@ -159,20 +187,23 @@ func (l *link) seal() {
 	}
 }
 
-// finished reports whether finish was called.
-func (l *link) finished() bool {
+// over reports whether finish or close was called.
+func (l *link) over() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.finishing
+	return l.finishing || l.err != nil
 }
 
-// linger reads, after finish, until the peer has closed or time is up.
+// linger reads, after finish, until the peer has closed or time is up. After
+// close it has nothing to read.
 func (l *link) linger() {
+	l.conn.SetReadDeadline(time.Now().Add(lingerTime))
 	io.Copy(io.Discard, io.LimitReader(l.conn, lingerBytes))
 }
 
 // expect sets the time by which the next read must be done, d from now; zero
-// is never. A finishing link keeps its own.
+// is never, and a negative one has it take what was received before. A finishing
+// link keeps its own.
 func (l *link) expect(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -180,7 +211,7 @@ func (l *link) expect(d time.Duration) {
 		return
 	}
 	var t time.Time
-	if d > 0 {
+	if d != 0 {
 		t = time.Now().Add(d)
 	}
 	l.conn.SetReadDeadline(t) // does not block
@@ -194,6 +225,7 @@ func (l *link) close(reason error) {
 	}
 	l.mu.Unlock()
 	l.raw.Close()
+	l.wake()
 }
 
 // reason returns why this end has ended the link, or err if it has not.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/gostunt/stunt/internal/keyrate"
+	"github.com/gostunt/stunt/internal/park"
 )
 
 const defaultPatience = 10 * time.Second
@@ -53,6 +54,8 @@ type Server struct {
 
 	start     sync.Once
 	sessions  atomic.Int64
+	lot       park.Lot       // where sessions wait
+	running   sync.WaitGroup // sessions, and what may become one
 	door      door
 	directory directory
 	dials     dialTable
@@ -62,7 +65,11 @@ type Server struct {
 
 func (s *Server) setUp() {
 	s.start.Do(func() {
+		if s.lot == nil {
+			s.lot = park.New()
+		}
 		s.door.handshakes, s.door.perSource = s.Limits.handshakes(), s.Limits.sessionsPerSource()
+		s.door.silence = s.keepalive() * 5 / 2
 		s.directory.hold = span(s.Hold, time.Minute)
 		s.directory.idsPerKey, s.directory.sessPerKey = s.Limits.idsPerKey(), s.Limits.sessionsPerKey()
 		s.directory.quietPeriod = s.keepalive() * 5 / 4 // one ping missed, with room for jitter
@@ -100,39 +107,71 @@ func orSilent(l *slog.Logger) *slog.Logger {
 	return l
 }
 
-// ServeConn runs one session on conn, a connection accepted with [ServerTLS],
-// handshake done or not, and returns when it is over, with the reason. It owns
-// conn and closes it. Cancelling ctx ends the session at once. An idle session
-// has no goroutine but the caller's, and no buffer but those of crypto/tls.
+// ServeConn begins a session on conn, a connection accepted with [ServerTLS],
+// handshake done or not, and TCP underneath. It owns conn and closes it. Its
+// error says why there is no session; ctx bounds no more than its beginning.
+// The session goes on without the caller until its end, Close or Shutdown. While
+// it is idle it has no goroutine on Linux, and a small one elsewhere, no timer,
+// and no buffer but those of crypto/tls.
 func (s *Server) ServeConn(ctx context.Context, conn *tls.Conn) error {
 	s.setUp()
 	l := newLink(conn, conn.NetConn(), maxQueue)
-	defer l.wait()
-	defer l.close(net.ErrClosed) // not only the connection: after it nobody's word starts a writer that wait would miss
 	from := addrPort(conn.RemoteAddr())
 	full, err := s.door.enter(sourceOf(from.Addr()), l)
 	if err != nil {
+		l.close(err)
 		return err
 	}
-	defer s.door.leave(sourceOf(from.Addr()), l)
-	defer context.AfterFunc(ctx, func() { l.close(context.Cause(ctx)) })()
+	s.running.Add(1)
+	sess, err := s.begin(ctx, l, from, full)
+	if err != nil {
+		s.part(l, from)
+		s.running.Done()
+		return err
+	}
+	sess.run(false) // what came with the Hello is in crypto/tls already
+	return nil
+}
 
-	conn.SetReadDeadline(time.Now().Add(span(s.Greeting, 10*time.Second)))
-	conn.SetWriteDeadline(time.Now().Add(span(s.Greeting, 10*time.Second)))
+// begin makes a session of a connection, or tells the client why not.
+func (s *Server) begin(ctx context.Context, l *link, from netip.AddrPort, full bool) (*session, error) {
+	defer context.AfterFunc(ctx, func() { l.close(context.Cause(ctx)) })()
+	l.conn.SetReadDeadline(time.Now().Add(span(s.Greeting, 10*time.Second)))
+	l.conn.SetWriteDeadline(time.Now().Add(span(s.Greeting, 10*time.Second)))
 	sess, err := s.greet(l, from, full)
 	if in := s.door.greeted(l, sess); err == nil && !in {
 		err = errorf(CodeShuttingDown, "come back in %v", s.drain())
+	}
+	if err == nil {
+		err = s.settle(sess)
 	}
 	if err == nil {
 		err = s.admit(sess)
 	}
 	if err != nil {
 		s.refuse(l, from, err)
-		return l.reason(err)
+		return nil, l.reason(err)
 	}
-	err = l.reason(sess.run(ctx))
-	s.dismiss(sess, err)
+	return sess, nil
+}
+
+// settle gives a session the place in which it waits for the client.
+func (s *Server) settle(sess *session) error {
+	spot, err := s.lot.Enter(sess.link.raw, sess.run)
+	if err == nil {
+		sess.link.attach(spot)
+	}
 	return err
+}
+
+// part is the last of a connection.
+func (s *Server) part(l *link, from netip.AddrPort) {
+	l.close(net.ErrClosed) // not only the connection: after it nobody's word starts a writer that wait would miss
+	l.wait()
+	if l.spot != nil {
+		l.spot.Leave()
+	}
+	s.door.leave(sourceOf(from.Addr()), l)
 }
 
 // greet takes the connection to its Hello and makes a session of it.
@@ -210,6 +249,17 @@ func (s *Server) refuse(l *link, from netip.AddrPort, err error) {
 	}
 }
 
+// end is the end of a session. It runs on the goroutine that served it last.
+func (s *Server) end(sess *session, reason error) {
+	reason = sess.link.reason(reason)
+	s.dismiss(sess, reason)
+	s.part(sess.link, sess.observed)
+	if s.Trace != nil && s.Trace.Ended != nil {
+		s.Trace.Ended(reason)
+	}
+	s.running.Done()
+}
+
 // dismiss takes an ended session out of everything, and tells those who wait
 // for it.
 func (s *Server) dismiss(sess *session, reason error) {
@@ -234,8 +284,8 @@ func (s *Server) drain() time.Duration { return span(s.Drain, 5*time.Second) }
 // Shutdown asks all clients to leave, spread over the Drain time, in which
 // sessions go on as before but no new one begins. It returns when all have
 // left, and cuts those that have not when Drain or ctx is over; the error is
-// then that of ctx, or nil. Close the listeners first. The server cannot be
-// used again.
+// then that of ctx, or nil. Close the listeners first. Nothing of the server
+// runs after it, and it cannot be used again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.setUp()
 	there, empty := s.door.drain()
@@ -249,17 +299,25 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	var err error
 	select {
 	case <-empty:
-		return nil
 	case <-timer.C:
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	there, _ = s.door.drain()
-	for l := range there {
+	s.Close()
+	return err
+}
+
+// Close cuts all sessions, as a crash would, and returns when nothing of the
+// server runs any more. Close the listeners first. The server cannot be used
+// again; the error is nil.
+func (s *Server) Close() error {
+	s.setUp()
+	for l := range s.door.close() {
 		l.close(CodeShuttingDown)
 	}
-	<-empty
-	return err
+	s.running.Wait()
+	s.lot.Close()
+	return nil
 }
 
 // Sessions returns how many sessions there are.

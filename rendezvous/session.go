@@ -1,11 +1,11 @@
 package rendezvous
 
 import (
-	"context"
 	"crypto/ed25519"
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -28,11 +28,12 @@ type session struct {
 
 	info  atomic.Pointer[Info] // never nil; the Info is not changed
 	heard atomic.Int64         // when the last message came, in Unix ns
+	beat  atomic.Uint32        // of the door, when it came
 
 	dialable bool  // guarded by the directory's mu
 	calls    calls // guarded by the dialTable's mu
 
-	// Owned by run:
+	// Owned by run, of which there is one at a time:
 	messages *rate.Limiter
 }
 
@@ -41,6 +42,7 @@ func newSession(s *Server, l *link, key ed25519.PublicKey, from netip.AddrPort, 
 		since: s.now(), messages: s.Limits.messages()}
 	sess.info.Store(&Info{})
 	sess.heard.Store(sess.since.UnixNano())
+	sess.beat.Store(s.door.beat.Load())
 	return sess
 }
 
@@ -64,32 +66,73 @@ func (s *session) tell(m message) {
 	s.link.send(frame)
 }
 
-// run reads and serves messages until the session ends.
-func (s *session) run(ctx context.Context) error {
-	silence := s.server.keepalive() * 5 / 2
-	frame := min(frameTime, silence)
+// run serves the client until it has nothing more to say, and then waits for
+// it without this goroutine, or ends the session. The link's spot calls it, one
+// at a time; readable is false if the client need not have said anything.
+func (s *session) run(readable bool) {
+	rest, err := s.listen(readable)
+	switch {
+	case err != nil:
+		s.server.end(s, err)
+	case rest > 0:
+		s.link.spot.Rest(rest)
+	default:
+		s.link.spot.Wait()
+	}
+}
+
+// listen reads and serves messages. It returns when there are no more, or not
+// to be read before some time has gone by; the error is why the session is over.
+func (s *session) listen(readable bool) (rest time.Duration, err error) {
 	for {
-		s.link.expect(silence)
-		m, err := readMessage(s.link.conn, func() { s.link.expect(frame) })
-		if s.link.finished() {
+		m, err := s.next(readable)
+		if s.link.over() { // whatever crypto/tls still has
 			s.link.linger()
-			return s.link.reason(net.ErrClosed)
+			return 0, net.ErrClosed
+		}
+		if err == nil && m == nil {
+			return 0, nil
 		}
 		if err == nil {
 			s.heard.Store(s.server.now().UnixNano())
-			// Not reading is the answer to a flood: it fills the sender's buffers.
-			if err = s.messages.Wait(ctx); err == nil {
-				err = s.serve(m)
-			}
+			s.beat.Store(s.server.door.beat.Load())
+			err = s.serve(m)
 		}
 		if e, ok := errors.AsType[*Error](err); ok {
 			s.link.finish(e)
 			s.link.linger()
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
+		// Not reading is the answer to a flood: it fills the sender's buffers.
+		if rest = s.messages.Reserve().Delay(); rest > 0 {
+			return rest, nil
+		}
+		readable = false
 	}
+}
+
+// next reads one message; nil if there is none. What crypto/tls has read ahead
+// is taken at once; for what the kernel has, readable must be true, and then a
+// part of a TLS record may keep us for the time of a frame.
+func (s *session) next(readable bool) (message, error) {
+	frame := min(frameTime, s.server.door.silence)
+	if readable {
+		s.link.expect(frame)
+	} else {
+		s.link.expect(-1)
+	}
+	began := false
+	m, err := readMessage(s.link.conn, func() {
+		if began = true; !readable {
+			s.link.expect(frame)
+		}
+	})
+	if !began && errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, nil
+	}
+	return m, err
 }
 
 // serve handles one message. An error ends the session.

@@ -11,6 +11,8 @@ import (
 type Trace struct {
 	// Session: one began (CodeNone), or the client was told why not.
 	Session func(Code)
+	// Ended: a session that had begun is over, and why.
+	Ended func(reason error)
 	// Registered: a key asked for a name, or to be dialable, and got it
 	// (CodeNone) or was told why not.
 	Registered func(Code)

@@ -108,28 +108,38 @@ func encode(m message) ([]byte, error) {
 // idle session holds none.
 var bodies = sync.Pool{New: func() any { return new([MaxMessage]byte) }}
 
-// readMessage reads one frame from r. It calls began once the length is there:
-// a peer may be silent for long, but not within a frame. The error is io.EOF
-// only between two frames; a frame that is no message gives an *Error.
+// readMessage reads one frame from r. It calls began once its first byte is
+// there: a peer may be silent for long, but not within a frame. The error is
+// io.EOF only between two frames; a frame that is no message gives an *Error.
 func readMessage(r io.Reader, began func()) (message, error) {
 	var head [headLen]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
+	got, err := io.ReadAtLeast(r, head[:], 1)
+	if err != nil {
+		return nil, err
+	}
+	began()
+	if err := readRest(r, head[got:]); err != nil {
 		return nil, err
 	}
 	n := binary.BigEndian.Uint32(head[:])
 	if n > MaxMessage {
 		return nil, errTooLarge
 	}
-	began()
 	buf := bodies.Get().(*[MaxMessage]byte)
 	defer bodies.Put(buf)
-	if _, err := io.ReadFull(r, buf[:n]); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
+	if err := readRest(r, buf[:n]); err != nil {
 		return nil, err
 	}
 	return decode(buf[:n])
+}
+
+// readRest fills b with bytes of a frame that has begun.
+func readRest(r io.Reader, b []byte) error {
+	_, err := io.ReadFull(r, b)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // decode reads the map of a frame. The message does not alias body.

@@ -35,9 +35,9 @@ const quiet = 10 * time.Second
 // may be half-open, and for how long, is limited.
 //
 // The handlers own their connection and close it. They may return before it
-// ends. The goroutine that calls stun has not grown its stack in a handshake;
-// those that call session, web and the relay are fresh for the same reason: an
-// idle session or stream keeps its stack for as long as it lives.
+// ends: session does when the session has begun. The goroutine that calls stun
+// has not grown its stack in a handshake; those that call web and the relay are
+// fresh for the same reason: an idle stream keeps its stack for as long as it lives.
 type mux struct {
 	door    *door
 	tls     *tls.Config
@@ -167,7 +167,7 @@ func (m *mux) secure(ctx context.Context, c *conn, stop func() bool) {
 	switch tc.ConnectionState().NegotiatedProtocol {
 	case protoSession:
 		m.saw(status.ProtocolSession)
-		m.wg.Go(func() { m.session(ctx, tc) })
+		m.session(ctx, tc)
 	default:
 		m.saw(status.ProtocolHTTP)
 		m.wg.Go(func() { m.web(tc) })

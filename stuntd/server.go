@@ -185,7 +185,7 @@ func (s *Server) wire(network *sock.Net, pub public, l Limits, cfg *Config) {
 		log:     s.log,
 		warn:    rate.Sometimes{Interval: quiet},
 		stun:    s.stun.ServeConn,
-		session: func(ctx context.Context, c *tls.Conn) { s.meet.ServeConn(ctx, c) }, // logs how it ended
+		session: func(ctx context.Context, c *tls.Conn) { s.meet.ServeConn(ctx, c) }, // logs why not; Shutdown ends it
 		web:     s.health.serve,
 	}
 }
