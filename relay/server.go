@@ -31,6 +31,7 @@ type Server struct {
 	Limits Limits           // see there for the zero value
 	Logger *slog.Logger     // nil is silent
 	Now    func() time.Time // for the expiry of tickets; nil: time.Now
+	Full   func() bool      // whether there is no room for another stream, whatever the limits say; nil: there is
 
 	start   sync.Once
 	err     error // of the fields above
@@ -133,6 +134,9 @@ func (s *Server) Greet(c net.Conn) (*Stream, error) {
 // until that is at its end. Its error says why there was no pair; it is a
 // [Status] then. The stream's deadline must have been cleared.
 func (s *Server) Serve(st *Stream) error {
+	if s.Full != nil && s.Full() {
+		return s.refuse(st, Busy)
+	}
 	p, status := s.table.enter(st, s.now())
 	if status != Paired {
 		return s.refuse(st, status)

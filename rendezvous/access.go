@@ -47,8 +47,11 @@ func (s *Server) passFor(a Applicant) (Pass, error) {
 		return anything{}, nil
 	}
 	p, err := s.Admit(a)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, denial(err)
+	case p == nil:
+		return anything{}, nil
 	}
 	return p, nil
 }

@@ -35,7 +35,7 @@ type Server struct {
 	Limits    Limits
 
 	// Admit, if not nil, is asked about everybody who wants a session, and says
-	// what it may do. Its error is told to the client, as that of a Pass is, and
+	// what it may do; a nil Pass is everything. Its error is told to the client, as that of a Pass is, and
 	// final for it if it is CodeNotAllowed or about the token.
 	// It holds up only that client, and one of the places of Limits.Handshakes.
 	Admit func(Applicant) (Pass, error)

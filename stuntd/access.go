@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/gostunt/stunt/rendezvous"
 	"github.com/gostunt/stunt/stuntd/access"
 )
 
@@ -49,6 +50,21 @@ func (c *Config) gate() (*access.Gate, reloadable, error) {
 		return nil, nil, err
 	}
 	return g, f, nil
+}
+
+// admission returns what decides who gets a session: whether there is room, and
+// then the gate, if there is one.
+func (s *Server) admission(g *access.Gate) func(rendezvous.Applicant) (rendezvous.Pass, error) {
+	return func(a rendezvous.Applicant) (rendezvous.Pass, error) {
+		if err := s.mux.door.memory.busy(); err != nil {
+			s.board.Limited(errMemory.name)
+			return nil, err
+		}
+		if g == nil {
+			return nil, nil
+		}
+		return g.Admit(a)
+	}
 }
 
 // An accessFile is the rules that an operator changes while the server runs.

@@ -93,6 +93,12 @@ type Limits struct {
 	// them can be sessions. The rest is for STUN, and for telling a node that
 	// is one too many so: a connection over this limit is closed unheard.
 	ConnsPerSource int
+	// Memory is how many bytes the process may hold; from four fifths of that on
+	// it refuses ever more of what is new, and at all of it every connection. What
+	// the kernel holds for its sockets does not count. The default is three
+	// quarters of what the machine, or the control group, has; on systems other than
+	// Linux there is none.
+	Memory int64
 	// HalfOpen are connections in all whose client has not finished its TLS
 	// handshake or sent the first byte of a STUN message: 1024.
 	HalfOpen int
@@ -140,6 +146,9 @@ func (l Limits) withDefaults() (Limits, error) {
 		if *f.p == 0 {
 			*f.p = f.zero
 		}
+	}
+	if l.Memory < 0 {
+		return l, errors.New("limit Memory is negative")
 	}
 	if l.Handshake < 0 {
 		return l, errors.New("limit Handshake is negative")

@@ -33,6 +33,7 @@ func (o *overLimit) Error() string { return o.text }
 // broker for instance to whoever asks. So a site has limits of its own.
 type door struct {
 	limits Limits
+	memory *memory // nil: there is always enough
 
 	mu      sync.Mutex // guards following
 	all     tally
@@ -65,14 +66,21 @@ func (t tally) plus(conns, halfOpen int) tally {
 	return tally{t.conns + conns, t.halfOpen + halfOpen}
 }
 
-func newDoor(l Limits) *door {
-	return &door{limits: l, sources: make(map[netip.Prefix]tally)}
+func newDoor(l Limits, m *memory) *door {
+	return &door{limits: l, memory: m, sources: make(map[netip.Prefix]tally)}
 }
 
 // admit lets nc in, half-open, or says which limit it is over; it then still
 // belongs to the caller.
 func (d *door) admit(nc net.Conn) (*conn, error) {
 	c := &conn{Conn: nc, door: d, source: source(nc.RemoteAddr()), halfOpen: true}
+	halfOpen := d.limits.HalfOpen
+	switch strain := d.memory.strain(); {
+	case strain >= nothing:
+		return nil, errMemory
+	case strain >= fewHandshakes:
+		halfOpen /= fewer
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	of := d.sources[c.source]
@@ -95,6 +103,8 @@ func (d *door) admit(nc net.Conn) (*conn, error) {
 		return nil, errConns
 	case d.all.halfOpen >= d.limits.HalfOpen:
 		return nil, errHalfOpen
+	case d.all.halfOpen >= halfOpen:
+		return nil, errMemory
 	}
 	d.count(c.source, 1, 1)
 	return c, nil

@@ -90,6 +90,7 @@ func (o *options) flagSet() *flag.FlagSet {
 	l := &o.Limits
 	fs.IntVar(&l.Conns, "max-conns", def.Conns, "connections in all")
 	fs.IntVar(&l.ConnsPerSource, "max-conns-per-source", def.ConnsPerSource, "connections of one IPv4 address or IPv6 /64")
+	fs.Var((*size)(&l.Memory), "max-memory", "`size`, as in 512M or 2G, of what the process may hold; near it, the server refuses what is new (default three quarters of what there is)")
 	fs.IntVar(&l.HalfOpen, "max-half-open", def.HalfOpen, "connections in all whose handshake is not finished")
 	fs.IntVar(&l.HalfOpenPerSource, "max-half-open-per-source", def.HalfOpenPerSource, "connections of one source whose handshake is not finished")
 	fs.DurationVar(&l.Handshake, "handshake-timeout", def.Handshake, "how long a client may take to finish its handshake")

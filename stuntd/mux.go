@@ -125,6 +125,8 @@ func (m *mux) greet(ctx context.Context, c *conn) {
 	switch {
 	case err != nil:
 		m.drop(c, "first byte", err)
+	case first <= firstSTUN && m.door.memory.strain() >= noSTUN:
+		m.refuse(c, errMemory)
 	case first <= firstSTUN:
 		if m.settle(c, stop) {
 			m.saw(status.ProtocolSTUN)

@@ -44,7 +44,7 @@ func startMux(t *testing.T, l Limits) (*mux, string) {
 	cert, err := selfSigned(t.TempDir())
 	require.NoError(t, err)
 	m := &mux{
-		door:    newDoor(l),
+		door:    newDoor(l, nil),
 		log:     slog.New(slog.DiscardHandler),
 		tls:     &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS13, NextProtos: []string{protoSession, protoHTTP}},
 		stun:    func(_ context.Context, c net.Conn) { say("stun", c) },
@@ -192,7 +192,7 @@ func TestMuxSilentClientsAreDropped(t *testing.T) {
 func TestMuxStopEndsHalfOpenAtOnce(t *testing.T) {
 	ln := listen(t)
 	l, _ := Limits{Handshake: time.Hour}.withDefaults()
-	m := &mux{door: newDoor(l), log: slog.New(slog.DiscardHandler)}
+	m := &mux{door: newDoor(l, nil), log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(t.Context())
 	m.run(ctx, ln)
 	c := dial(t, ln.Addr().String())
@@ -250,7 +250,7 @@ func TestDoorLimits(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			l, err := tt.limits.withDefaults()
 			require.NoError(t, err)
-			d := newDoor(l)
+			d := newDoor(l, nil)
 			var in []*conn
 			for _, ip := range tt.in {
 				c, err := admit(d, ip)

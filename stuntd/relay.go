@@ -101,7 +101,8 @@ func (s *Server) wireRelay(r *Relay, secret relay.Secret) {
 		}
 	}
 	if !r.Off {
-		s.relay = &relay.Server{Secret: secret, Limits: r.Limits, Logger: s.log}
+		s.relay = &relay.Server{Secret: secret, Limits: r.Limits, Logger: s.log,
+			Full: func() bool { return s.mux.door.memory.strain() >= noRelays }}
 		s.mux.relay = s.relay
 	}
 }

@@ -100,9 +100,7 @@ func Start(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.mux.tls = serverTLS(cert.get, !cfg.Relay.Only)
-	if gate != nil {
-		s.meet.Admit = gate.Admit
-	}
+	s.meet.Admit = s.admission(gate)
 	s.reload = newReloader(s.log, cert.file, rules)
 	s.mux.wg.Go(func() { s.reload.run(ctx) })
 	if cert.acme != nil {
@@ -181,7 +179,7 @@ func (s *Server) wire(network *sock.Net, pub public, l Limits, cfg *Config) {
 	}
 	s.health = newHealth(s.Addrs()[0], s.log)
 	s.mux = &mux{
-		door:    newDoor(l),
+		door:    newDoor(l, newMemory(l.memory(), s.log)),
 		log:     s.log,
 		warn:    rate.Sometimes{Interval: quiet},
 		stun:    s.stun.ServeConn,

@@ -20,6 +20,7 @@ type limit struct {
 // limits are all that are counted, in the order in which a client meets them.
 var limits = []limit{
 	{"connections", "connections in all", "-max-conns"},
+	{"memory", "memory, of which too little is left for what is new", "-max-memory"},
 	{"connections_per_source", "connections of one source", "-max-conns-per-source"},
 	{"connections_per_site", "connections of one IPv6 /48, which gets 16 times as many", "-max-conns-per-source"},
 	{"half_open_per_site", "those of them whose handshake is not finished, four times as many", "-max-half-open-per-source"},
