@@ -301,6 +301,31 @@ func TestLifetime(t *testing.T) {
 	require.Equal(t, 5, reports["long"].LifetimeS)
 }
 
+// A server whose other address is behind a firewall, by mistake, does not keep back for
+// long what is known without: the mapping is told while the server still waits for
+// an answer to its SYNs.
+func TestOtherAddressIsSilent(t *testing.T) {
+	t.Parallel()
+	lab := natlab.Start(t, natlab.Config{Seed: 17})
+	h, dark := lab.Host("stun", nil, natlab.Link{}), lab.Host("dark", nil, natlab.Link{Down: true})
+	s := &Server{Net: &sock.Net{Open: h.Do}, Alternates: []netip.AddrPort{h.AddrPort(3478), dark.AddrPort(3478)}}
+	ctx, cancel := context.WithCancel(t.Context())
+	ln, err := s.Net.Listen(ctx, h.AddrPort(3478))
+	require.NoError(t, err)
+	run(t, ctx, cancel, s.ServeConn, []*net.TCPListener{ln})
+	inside := lab.Host("home", lab.NAT("nat", nil, nat.Config{}, home), natlab.Link{})
+	var told *Report
+	r, err := Run(t.Context(), Config{Net: &sock.Net{Open: inside.Do}, Server: h.AddrPort(3478), OnMapping: func(r *Report) {
+		if told == nil && r.Mapping != MappingUnknown {
+			told = r
+		}
+	}})
+	require.NoError(t, err)
+	require.Equal(t, []Mapping{EIM, EIM}, []Mapping{told.Mapping, r.Mapping})
+	require.Equal(t, Silence, told.Unsolicited)
+	require.Less(t, told.UnsolicitedMS, 3000, "so long does the server wait")
+}
+
 // What is taken for silence, because a dial would not wait for more, is told again
 // if it was none.
 func TestLateAnswer(t *testing.T) {

@@ -58,10 +58,17 @@ func (p *prober) mappings(ctx context.Context, at time.Duration) (*mappings, err
 		p.other = o
 		m.connect(ctx)
 	}
+	late := time.AfterFunc(straggle+3*m.main.rtt, m.cancel)
 	m.wg.Wait()
+	late.Stop()
 	p.note(func(f *facts) { f.port, f.addr = mappedBy(m.port), mappedBy(m.addr) })
 	return m, nil
 }
+
+// straggle is how long the server's other endpoints may take longer than its first:
+// a SYN that was lost is repeated after a second. Who does not answer that one
+// either has them behind a firewall, or nowhere, and what is known waits for it.
+const straggle = time.Second + grace
 
 func mappedBy(s *stream) netip.AddrPort {
 	if s == nil {
