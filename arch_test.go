@@ -35,6 +35,7 @@ var rooms = map[string][]string{
 	"internal/secure":   {"github.com/flynn/noise"},
 	"internal/park":     {"internal/sock", "golang.org/x/sys"},
 	"internal/keyrate":  {"golang.org/x/time"},
+	"internal/resume":   {"internal/secure"},
 	"rendezvous":        {"internal/keyrate", "internal/park", "github.com/fxamacker/cbor/v2", "golang.org/x/time"},
 	"relay":             {"internal/keyrate", "internal/sock", "golang.org/x/time"},
 	"portmap":           {"internal/sock", "github.com/huin/goupnp"},
@@ -45,7 +46,7 @@ var rooms = map[string][]string{
 
 	// What puts them together.
 	"internal/punch": {"internal/sock", "internal/secure", "probe", "predict", "relay", "golang.org/x/sync", "golang.org/x/time"},
-	".":              {"internal/sock", "internal/netwatch", "internal/secure", "internal/punch", "portmap", "probe", "rendezvous", "golang.org/x/sync"},
+	".":              {"internal/sock", "internal/netwatch", "internal/resume", "internal/secure", "internal/punch", "portmap", "probe", "rendezvous", "golang.org/x/sync"},
 
 	// The server, which never sees the root: it does not dial anybody's peers.
 	"stuntd/access": {"rendezvous", "github.com/fxamacker/cbor/v2"},
@@ -53,6 +54,9 @@ var rooms = map[string][]string{
 
 	"stuntd":     {"internal/sock", "probe", "rendezvous", "relay", "stuntd/access", "stuntd/status", "golang.org/x/crypto", "golang.org/x/net", "golang.org/x/sys", "golang.org/x/time"},
 	"cmd/stuntd": {"stuntd"},
+
+	// TCP without a kernel, for tests in virtual time.
+	"internal/tcppipe": {},
 
 	// The lab, and what measures in it.
 	"natlab": {"natlab/nat", "github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/vishvananda/netns",

@@ -45,6 +45,20 @@ type Config struct {
 	// that, one with Raw accepts both.
 	Security Security
 
+	// Resume lets connections outlive their path. In Encrypted mode, and if both
+	// nodes want it, a connection whose path dies is given another one by a dial
+	// of the node that dialled it, and goes on where it stopped. What the peer
+	// does not have yet is kept, 1 MiB at most: so much may be under way, which
+	// bounds a connection to 10 MiB/s over 100 ms. The peer's end, too, is
+	// noticed only when there was no path for ResumeTimeout, or it is back and
+	// knows nothing of the connection: then Read and Write end with ErrNotResumed.
+	Resume bool
+
+	// ResumeTimeout is how long a connection waits for another path. 0: a
+	// minute, in which a laptop is in another network, and most home routers
+	// are back.
+	ResumeTimeout time.Duration
+
 	// Relay says whether a server may carry the bytes where no direct path is
 	// found, or until it is. Both ends have a say. What goes over a relay is encrypted between
 	// the two ends, with Raw as well.
@@ -131,6 +145,15 @@ func (c *Config) window() time.Duration {
 		return punch.DefaultWindow
 	}
 	return c.Window
+}
+
+const defaultResumeTimeout = time.Minute
+
+func (c *Config) resumeTimeout() time.Duration {
+	if c.ResumeTimeout <= 0 {
+		return defaultResumeTimeout
+	}
+	return c.ResumeTimeout
 }
 
 func (c *Config) logger() *slog.Logger {

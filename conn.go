@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gostunt/stunt/internal/resume"
 	"github.com/gostunt/stunt/internal/secure"
 	"github.com/gostunt/stunt/internal/sock"
 )
@@ -19,11 +20,11 @@ type Conn struct {
 	raw  *net.TCPConn // nil in Encrypted mode
 	peer Peer
 
-	// settle ends a move that may be under way, before Close: the peer acts on
-	// it, too. Set before the program has the connection; nil: there is none.
-	settle func()
+	resumption *resumption // nil: it can't be resumed
 
-	mu      sync.Mutex // guards following
+	mu      sync.Mutex   // guards following
+	records *secure.Conn // under the path; nil in Raw mode
+	settle  func()       // ends a move that may be under way, before Close: the peer acts on it, too. Nil: there is none
 	path    Path
 	closed  bool
 	onClose []func() // each runs once
@@ -36,11 +37,14 @@ type stream interface {
 	CloseWrite() error
 }
 
+// overTCP is a stream in records.
+type overTCP interface{ NetConn() net.Conn }
+
 // Peer returns the verified other end.
 func (c *Conn) Peer() Peer { return c.peer }
 
 // Path returns how the connection came about. It changes when the connection
-// moves from a relay to a direct path, which a [Trace] is told of.
+// moves from a relay to a direct path, or is resumed, which a [Trace] is told of.
 func (c *Conn) Path() Path {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -62,10 +66,13 @@ func (c *Conn) Write(b []byte) (int, error) {
 // Close closes the connection and unblocks Read and Write. While a move from a
 // relay to a direct path is under way it waits for the peer's part in that, for a
 // round trip usually and 2 s at most.
+//
+// What was written before goes out first. With [Config.Resume] it waits a second at
+// most for the kernel to take that, and what the peer has not got then is sent in
+// the background, over another path if need be, for Config.ResumeTimeout at
+// most and while the process and its node live.
 func (c *Conn) Close() error {
-	if c.settle != nil {
-		c.settle()
-	}
+	c.settled()
 	err := c.rw.Close()
 	c.mu.Lock()
 	c.closed = true
@@ -79,6 +86,32 @@ func (c *Conn) Close() error {
 		return nil // it was closed before, and not by the caller
 	}
 	return err
+}
+
+// Abort breaks the connection off. The peer reads what has arrived, and then
+// sees an error and no end. Close it all the same.
+func (c *Conn) Abort() {
+	if c.resumption != nil {
+		c.resumption.stream.Abort()
+		return
+	}
+	sock.Abort(c.NetConn())
+}
+
+// settled ends the move that is under way, if one is.
+func (c *Conn) settled() {
+	c.mu.Lock()
+	settle := c.settle
+	c.mu.Unlock()
+	if settle != nil {
+		settle()
+	}
+}
+
+func (c *Conn) isClosed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
 }
 
 // whenClosed has f called after Close, or now if that was before.
@@ -99,7 +132,12 @@ func (c *Conn) whenClosed(f func()) {
 func (c *Conn) CloseWrite() error { return c.told("close", c.rw.CloseWrite()) }
 
 // lose breaks the connection off: whoever uses it, or does later, is told why.
+// One that can be resumed loses its path.
 func (c *Conn) lose(why error) {
+	if c.resumption != nil {
+		c.resumption.stream.Break(why)
+		return
+	}
 	c.mu.Lock()
 	first := c.lost == nil && !c.closed
 	if first {
@@ -119,6 +157,9 @@ func (c *Conn) told(op string, err error) error {
 	c.mu.Lock()
 	why := c.lost
 	c.mu.Unlock()
+	if errors.Is(err, resume.ErrGaveUp) {
+		why = meaning{ErrNotResumed, plain(err)}
+	}
 	if why == nil {
 		return err
 	}
@@ -142,10 +183,10 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.rw.SetReadDeadline(
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.rw.SetWriteDeadline(t) }
 
 // NetConn returns the TCP connection underneath, to set its options: the one that
-// Write uses now, as a move changes it. In Encrypted mode reading from it or
+// Write uses now, as a move or a resume changes it. In Encrypted mode reading from it or
 // writing to it corrupts the stream.
 func (c *Conn) NetConn() *net.TCPConn {
-	if records, ok := c.rw.(*secure.Conn); ok {
+	if records, ok := c.rw.(overTCP); ok {
 		return records.NetConn().(*net.TCPConn)
 	}
 	return c.raw

@@ -87,6 +87,7 @@ type dial struct {
 	told     ed25519.PublicKey // whom the server knows under the name; nil: it has not said
 	observed netip.AddrPort    // where the server sees the peer; invalid: it has not said
 	hint     punch.Method      // what has worked between such ends; empty: not known
+	resumes  *resumption       // the connection that gets another path; nil: it is for a new one
 	prepaid  int               // sockets of the budget that the next race gets
 	collided bool              // the first try found its pair of ports taken
 }
@@ -130,7 +131,7 @@ func (d *dial) run(ctx context.Context, fresh bool) (*Conn, error) {
 		return nil, &DialError{Err: timeoutOf(err)}
 	}
 	d.timing = Timing{Session: time.Since(d.began)}
-	params := secure.Params{Peer: d.addr.ID, Port: d.addr.Port, Mode: n.Config.Security.mode()}
+	params := d.params()
 	rand.Read(params.DialID[:])
 	race, err := punch.NewRace(punch.Config{
 		Door: &n.door, Port: s.port, ID: params.DialID, Dialer: true,
@@ -169,7 +170,7 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 	d.step(Step{Phase: PhaseDialing})
 	call, err := n.client.Dial(ctx, rendezvous.DialRequest{
 		DialID: params.DialID, Peer: params.Peer, Port: params.Port,
-		Noise:      opening(params.Mode, msg1),
+		Noise:      d.opening(params, msg1).encode(),
 		Candidates: punch.AppendCandidates(nil, mine),
 		Report:     encodeReport(mine.Report),
 		Kind:       mine.Report.Kind(),
@@ -178,7 +179,7 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 	if err != nil {
 		return nil, fromServer(err)
 	}
-	session, err := d.ring(ctx, call, race, mine, initiator)
+	err = d.ring(ctx, call, race, mine, initiator)
 	if err != nil {
 		call.Cancel()
 		return nil, err
@@ -192,12 +193,11 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 		return nil, noPath(err)
 	}
 	d.timing.Chosen = time.Since(d.began)
-	c, err := n.conn(p, Peer{ID: d.addr.ID, Key: session.Peer()}, race, s, d.began, d.timing)
+	c, err := d.conn(p, race, s)
 	if err != nil {
 		call.Conclude(n.outcome(race, p, err, d.timing.Chosen))
 		return nil, err
 	}
-	n.onRelay(&c.path, d.theirs)
 	if race.GoesOn(p) {
 		upgrade{n, c, race, s, d.began, d.step, call.Conclude}.start()
 		return c, nil
@@ -207,9 +207,38 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 	return c, nil
 }
 
+// params is what both ends must agree on.
+func (d *dial) params() secure.Params {
+	c := &d.node.Config
+	p := secure.Params{Peer: d.addr.ID, Port: d.addr.Port, Mode: c.Security.mode(), Resumable: c.Resume && c.Security == Encrypted}
+	if d.resumes != nil {
+		p.Mode, p.Resumable, p.Resumes = secure.Encrypted, true, d.resumes.secret
+	}
+	return p
+}
+
+func (d *dial) opening(p secure.Params, msg1 []byte) opening {
+	o := opening{mode: p.Mode, resumable: p.Resumable, msg1: msg1}
+	if d.resumes != nil {
+		o.resumes = d.resumes.id
+	}
+	return o
+}
+
+// conn makes a connection of the path that was chosen, or gives it to the one
+// that it is for.
+func (d *dial) conn(p *punch.Path, race *punch.Race, s *slot) (*Conn, error) {
+	path := pathOf(p, race, s, d.began, d.timing)
+	d.node.onRelay(&path, d.theirs)
+	if d.resumes != nil {
+		return d.resumes.resumed(p, path)
+	}
+	return d.node.conn(p, Peer{ID: d.addr.ID, Key: p.Session.Peer()}, path)
+}
+
 // ring waits for the server's word and the peer's answer, and fires at once on
 // each that brings addresses.
-func (d *dial) ring(ctx context.Context, call *rendezvous.Call, race *punch.Race, mine punch.Side, initiator *secure.Initiator) (*secure.Session, error) {
+func (d *dial) ring(ctx context.Context, call *rendezvous.Call, race *punch.Race, mine punch.Side, initiator *secure.Initiator) error {
 	rang := func(r rendezvous.Ringing) error {
 		d.told, d.hint, d.ticket = r.Key, punch.ParseHint(r.Hint), d.node.ticket(r.Ticket)
 		d.observed = r.Observed
@@ -220,38 +249,38 @@ func (d *dial) ring(ctx context.Context, call *rendezvous.Call, race *punch.Race
 		select {
 		case r := <-call.Ringing:
 			if err := rang(r); err != nil {
-				return nil, err
+				return err
 			}
 		case a := <-call.Answer:
 			select {
 			case r := <-call.Ringing: // it came first; select chose at random
 				if err := rang(r); err != nil {
-					return nil, err
+					return err
 				}
 			default:
 			}
 			return d.answered(a, race, mine, initiator)
 		case <-call.Done:
-			return nil, fromServer(call.Err())
+			return fromServer(call.Err())
 		case <-d.node.life.Done():
-			return nil, net.ErrClosed
+			return net.ErrClosed
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }
 
 // answered finishes the handshake, and fires at what the answer adds.
-func (d *dial) answered(a rendezvous.Answer, race *punch.Race, mine punch.Side, initiator *secure.Initiator) (*secure.Session, error) {
+func (d *dial) answered(a rendezvous.Answer, race *punch.Race, mine punch.Side, initiator *secure.Initiator) error {
 	if a.Code != rendezvous.CodeNone {
-		return nil, fromServer(&rendezvous.Error{Code: a.Code, Text: a.Text})
+		return fromServer(&rendezvous.Error{Code: a.Code, Text: a.Text})
 	}
 	session, err := initiator.Finish(a.Noise)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := d.verify(session); err != nil {
-		return nil, err
+		return err
 	}
 	d.timing.Keyed = time.Since(d.began)
 	if a.Hint != "" { // it was not for us before the peer had answered
@@ -265,10 +294,10 @@ func (d *dial) answered(a rendezvous.Answer, race *punch.Race, mine punch.Side, 
 	}
 	d.step(Step{Phase: PhaseAnswered, Method: d.hint})
 	if err := d.fire(race, mine, a.Candidates, a.Report); err != nil {
-		return nil, err
+		return err
 	}
 	race.Keys(session)
-	return session, nil
+	return nil
 }
 
 // fire starts the attempts at what the peer, or the server for it, has told.

@@ -54,5 +54,6 @@
 // of those configured, is found again without the program noticing. Listeners
 // go on, Accept returns no error for it. The same holds when the host changes
 // networks or wakes from sleep, which the node notices; connections from an
-// address that is gone end with [ErrAddressGone].
+// address that is gone end with [ErrAddressGone], or with Config.Resume at both
+// ends go on over another path.
 package stunt

@@ -39,6 +39,11 @@ var (
 // this host has not any more, since it is in another network or in none.
 var ErrAddressGone = errors.New("the local address of the connection is gone")
 
+// ErrNotResumed is why a connection ended that can be resumed ([Config].Resume),
+// after its path had died: no other was found in time, or the peer knows nothing
+// of the connection any more because it was started anew.
+var ErrNotResumed = errors.New("the connection broke off and was not resumed")
+
 // DialError is why a dial failed. It is found with errors.As inside the
 // *net.OpError that dials return.
 type DialError struct {

@@ -17,17 +17,48 @@ import (
 
 // What both ends of a dial share.
 
-// opening is what a dialer sends for the listener's eyes: one byte for the
-// security mode, which the handshake's signatures cover, and message 1.
-func opening(m secure.Mode, msg1 []byte) []byte {
-	return append([]byte{byte(m)}, msg1...)
+// opening is what a dialer sends for the listener's eyes, before message 1 of
+// the handshake, whose signatures cover it:
+//
+//	0  1   security mode; with 0x40, the connection shall be resumable; with 0x80 and that, it resumes one
+//	1  16  in the last case, the id of that
+type opening struct {
+	mode      secure.Mode
+	resumable bool
+	resumes   resumeID // zero: none
+	msg1      []byte
 }
 
-func parseOpening(b []byte) (m secure.Mode, msg1 []byte, ok bool) {
-	if len(b) < 2 || secure.Mode(b[0]) > secure.Raw {
-		return 0, nil, false
+const openResumable, openResumes = 0x40, 0x80
+
+func (o opening) encode() []byte {
+	b := []byte{byte(o.mode)}
+	if o.resumable {
+		b[0] |= openResumable
 	}
-	return secure.Mode(b[0]), b[1:], true
+	if o.resumes != (resumeID{}) {
+		b[0] |= openResumes
+		b = append(b, o.resumes[:]...)
+	}
+	return append(b, o.msg1...)
+}
+
+func parseOpening(b []byte) (o opening, ok bool) {
+	if len(b) == 0 {
+		return opening{}, false
+	}
+	o.mode, o.resumable = secure.Mode(b[0]&^(openResumable|openResumes)), b[0]&openResumable != 0
+	resumes := b[0]&openResumes != 0
+	b = b[1:]
+	if resumes {
+		if len(b) < len(o.resumes) {
+			return opening{}, false
+		}
+		b = b[copy(o.resumes[:], b):]
+	}
+	o.msg1 = b
+	ok = len(b) > 0 && o.mode <= secure.Raw && resumes == (o.resumes != resumeID{}) && (o.resumable || !resumes)
+	return o, ok && !(o.resumable && o.mode == secure.Raw)
 }
 
 // side reads what the other end, or the server for it, has told. A report that
@@ -81,20 +112,39 @@ func (n *Node) sessionSlot(ctx context.Context) (*slot, error) {
 }
 
 // conn makes the connection that the caller gets of a path that was chosen.
-func (n *Node) conn(p *punch.Path, peer Peer, race *punch.Race, s *slot, began time.Time, t Timing) (*Conn, error) {
-	c := &Conn{raw: p.Conn, rw: p.Conn, peer: peer}
+func (n *Node) conn(p *punch.Path, peer Peer, path Path) (*Conn, error) {
+	c := &Conn{raw: p.Conn, rw: p.Conn, peer: peer, path: path}
+	if err := n.wrap(c, p); err != nil {
+		p.Conn.Close()
+		return nil, err
+	}
+	n.host.add(c)
+	return c, nil
+}
+
+// wrap puts a new connection into records, if that is what it has.
+func (n *Node) wrap(c *Conn, p *punch.Path) (err error) {
+	if c.path.Security == Raw {
+		return nil
+	}
+	c.raw = nil
+	if p.Session.AgreedResume() {
+		return n.resumable(c, p)
+	}
+	c.records, err = p.Session.Conn(p.Conn)
+	c.rw = c.records
+	return err
+}
+
+// pathOf describes a path that was chosen, and makes the kernel look after it.
+func pathOf(p *punch.Path, race *punch.Race, s *slot, began time.Time, t Timing) Path {
 	keepAlive(p.Conn)
 	security := Raw
 	if p.Session.Params().Mode == secure.Encrypted || p.Method == punch.Relay {
-		records, err := p.Session.Conn(p.Conn)
-		if err != nil {
-			p.Conn.Close()
-			return nil, err
-		}
-		c.rw, c.raw, security = records, nil, Encrypted
+		security = Encrypted
 	}
 	t.Connected = p.Connected.Sub(began)
-	c.path = Path{
+	return Path{
 		Method:   p.Method,
 		Local:    sock.AddrPort(p.Conn.LocalAddr()),
 		Remote:   p.Remote,
@@ -104,8 +154,6 @@ func (n *Node) conn(p *punch.Path, peer Peer, race *punch.Race, s *slot, began t
 		Attempts: attempts(race.Tries(), began),
 		Timing:   t,
 	}
-	n.host.add(c)
-	return c, nil
 }
 
 // keepAlive has the kernel look after a connection as package net has it by

@@ -98,6 +98,7 @@ func (n *Node) changed(c netwatch.Change, slept time.Duration) {
 		}
 		n.update()
 	}
+	n.host.resume(c.Gone, change.Moved)
 	if len(n.host.from(c.Gone)) > 0 {
 		n.wg.Go(func() { n.abandon(c.Gone) })
 	}
@@ -146,6 +147,25 @@ func (n *Node) abandon(gone []netip.Addr) {
 	}
 }
 
+// resume has the connections that can be resumed not wait for what may come:
+// those from addresses that are gone look for another path now, and where the
+// node has moved the others find out whether theirs still works.
+func (h *host) resume(gone []netip.Addr, moved bool) {
+	for _, c := range h.from(gone) {
+		if c.resumption != nil {
+			c.lose(ErrAddressGone)
+		}
+	}
+	if !moved {
+		return
+	}
+	for _, c := range h.list() {
+		if c.resumption != nil {
+			c.resumption.stream.Doubt()
+		}
+	}
+}
+
 // began notes the ways to the server that a session began with.
 func (h *host) began(routes []netwatch.Route) {
 	h.mu.Lock()
@@ -171,12 +191,16 @@ func (h *host) remove(c *Conn) {
 	delete(h.conns, c)
 }
 
+// list returns the open connections.
+func (h *host) list() []*Conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Keys(h.conns))
+}
+
 // from returns the open connections from some addresses.
 func (h *host) from(addrs []netip.Addr) []*Conn {
-	h.mu.Lock()
-	cs := slices.Collect(maps.Keys(h.conns))
-	h.mu.Unlock()
-	return slices.DeleteFunc(cs, func(c *Conn) bool {
+	return slices.DeleteFunc(h.list(), func(c *Conn) bool {
 		return !slices.Contains(addrs, sock.AddrPort(c.LocalAddr()).Addr()) // which changes when the connection moves
 	})
 }

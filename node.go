@@ -45,6 +45,8 @@ type Node struct {
 	wg     sync.WaitGroup
 	host   host
 
+	resumptions resumptions
+
 	forwards []*forward // for IPv4 and IPv6; none if Config says so
 
 	mu sync.Mutex // guards following
@@ -230,19 +232,34 @@ func (n *Node) unlisten(ln *Listener) {
 	last := false
 	if n.st.listeners[ln.addr.Port] == ln {
 		delete(n.st.listeners, ln.addr.Port)
-		last = len(n.st.listeners) == 0 && !n.st.closed
+		last = len(n.st.listeners) == 0 && !n.st.closed && !n.resumptions.accepted()
 	}
 	n.mu.Unlock()
 	if last {
-		ctx, cancel := context.WithTimeout(n.life, deregisterTimeout)
-		defer cancel()
-		n.client.Deregister(ctx, n.Config.ID) // best effort: the name lapses with the session
+		n.deregister()
 	}
+}
+
+// unlistened gives up the name of a node without listeners when the last of the
+// connections that its peers may look for is over.
+func (n *Node) unlistened() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.st.listeners) == 0 && !n.st.closed && !n.resumptions.accepted() {
+		n.wg.Go(n.deregister) // ends in a second
+	}
+}
+
+func (n *Node) deregister() {
+	ctx, cancel := context.WithTimeout(n.life, deregisterTimeout)
+	defer cancel()
+	n.client.Deregister(ctx, n.Config.ID) // best effort: the name lapses with the session
 }
 
 // Close ends the node: its listeners are closed, its dials fail, and nothing
 // of it runs any more when Close returns, the first time and every other: so it
-// can't be called from a hook of the node. Connections live on. If a router has
+// can't be called from a hook of the node. Connections live on, but are not
+// resumed any more; those that were closed have a second to say what is left. If a router has
 // mapped a port it is told to remove it, and has a second for that.
 func (n *Node) Close() error {
 	n.mu.Lock()
@@ -268,7 +285,7 @@ func (n *Node) Close() error {
 	for _, ln := range lns {
 		ln.shut()
 	}
-	n.end()
+	n.resumptions.lastWords(n.end)
 	n.door.Close()
 	n.wg.Wait()
 	n.ports.close()

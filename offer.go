@@ -35,7 +35,9 @@ type incoming struct {
 	began  time.Time
 	timing Timing
 
-	mode secure.Mode // set by consider
+	// Set by consider.
+	opening opening
+	resumes *resumption // the connection that the dialer wants another path for; nil: a new one
 
 	// Set by handshake.
 	peer    Peer
@@ -84,7 +86,7 @@ func (in *incoming) accept(ctx context.Context) error {
 		err = in.handshake(ctx)
 	}
 	var ln *Listener
-	if err == nil { // after the hook: who may not connect need not know what there is
+	if err == nil && in.resumes == nil { // after the hook: who may not connect need not know what there is
 		ln, err = in.listener()
 	}
 	if err != nil {
@@ -97,7 +99,7 @@ func (in *incoming) accept(ctx context.Context) error {
 		return err
 	}
 	race, err := punch.NewRace(punch.Config{
-		Door: &n.door, Port: s.port, ID: o.DialID, Moves: in.mode == secure.Encrypted,
+		Door: &n.door, Port: s.port, ID: o.DialID, Moves: in.opening.mode == secure.Encrypted,
 		Window: n.Config.window(), Budget: n.Config.budget(), Log: n.log,
 		Event: func(e punch.Event) { in.step(stepOf(e)) },
 	})
@@ -114,20 +116,32 @@ func (in *incoming) accept(ctx context.Context) error {
 		return err
 	}
 	in.timing.Chosen = time.Since(in.began)
-	c, err := n.conn(p, in.peer, race, s, in.began, in.timing)
+	c, err := in.conn(p, race, s, theirs)
 	if err != nil {
 		race.Stop()
 		o.Conclude(n.outcome(race, p, err, in.timing.Chosen))
 		return err
 	}
-	n.onRelay(&c.path, theirs)
 	if race.GoesOn(p) {
 		upgrade{n, c, race, nil, in.began, in.step, o.Conclude}.start()
 	} else {
 		o.Conclude(n.outcome(race, p, nil, in.timing.Chosen))
 	}
-	ln.deliver(c)
+	if ln != nil {
+		ln.deliver(c)
+	}
 	return nil
+}
+
+// conn makes a connection of the path that was chosen, or gives it to the one
+// that it is for.
+func (in *incoming) conn(p *punch.Path, race *punch.Race, s *slot, theirs punch.Side) (*Conn, error) {
+	path := pathOf(p, race, s, in.began, in.timing)
+	in.node.onRelay(&path, theirs)
+	if in.resumes != nil {
+		return in.resumes.resumed(p, path)
+	}
+	return in.node.conn(p, in.peer, path)
 }
 
 // slot is the port to punch from: the session's, or where only the newest port
@@ -154,11 +168,16 @@ func (in *incoming) consider() (punch.Side, error) {
 		return punch.Side{}, refusal{rendezvous.CodeRefused, "that is not this node's name"} // the dialer's signature covers it
 	}
 	var ok bool
-	in.mode, _, ok = parseOpening(o.Noise)
+	in.opening, ok = parseOpening(o.Noise)
 	if !ok {
 		return punch.Side{}, refusal{rendezvous.CodeRefused, "no handshake in the offer"}
 	}
-	if in.mode == secure.Raw && in.node.Config.Security != Raw {
+	if in.opening.resumes != (resumeID{}) {
+		if in.resumes = in.node.resumptions.find(in.opening.resumes, o); in.resumes == nil {
+			return punch.Side{}, refusal{rendezvous.CodeNoConnection, "there is no such connection to be resumed"}
+		}
+	}
+	if in.opening.mode == secure.Raw && in.node.Config.Security != Raw {
 		return punch.Side{}, refusal{rendezvous.CodeModeMismatch, "the listener wants encrypted connections"}
 	}
 	theirs, err := side(o.Candidates, o.Report, o.Observed)
@@ -224,8 +243,11 @@ func (in *incoming) race(ctx context.Context, race *punch.Race, mine, theirs pun
 // handshake verifies who asks, asks the hook, and makes the second message.
 func (in *incoming) handshake(ctx context.Context) error {
 	n, o := in.node, in.offer
-	_, msg1, _ := parseOpening(o.Noise) // consider has looked at it
-	r, err := secure.Respond(n.key, secure.Params{DialID: o.DialID, Peer: o.To, Port: o.Port, Mode: in.mode}, msg1)
+	p := secure.Params{DialID: o.DialID, Peer: o.To, Port: o.Port, Mode: in.opening.mode, Resumable: in.opening.resumable}
+	if in.resumes != nil {
+		p.Resumes = in.resumes.secret
+	}
+	r, err := secure.Respond(n.key, p, in.opening.msg1)
 	if err != nil {
 		return err
 	}
@@ -233,13 +255,13 @@ func (in *incoming) handshake(ctx context.Context) error {
 	if !in.peer.Key.Equal(o.From) {
 		return ErrWrongPeer
 	}
-	if allow := n.Config.Allow; allow != nil {
+	if allow := n.Config.Allow; allow != nil && in.resumes == nil { // who was let in stays
 		if err := allow(ctx, in.peer); err != nil {
 			n.log.Debug("not allowed", "phase", "offer", "peer", in.peer, "err", err)
 			return refusal{rendezvous.CodeNotAllowed, "the peer does not allow it"}
 		}
 	}
-	in.msg2, in.session, err = r.Answer()
+	in.msg2, in.session, err = r.Answer(n.Config.Resume || in.resumes != nil)
 	return err
 }
 

@@ -46,9 +46,8 @@ func newCable(t testing.TB) *cable {
 }
 
 // peers returns a connection from a node on b to one on a.
-func (c *cable) peers(security stunt.Security) link {
-	a := c.node(c.a, stunt.Config{Security: security})
-	b := c.node(c.b, stunt.Config{Security: security})
+func (c *cable) peers(both stunt.Config) link {
+	a, b := c.node(c.a, both), c.node(c.b, both)
 	ln := listen(c.t, a, 0)
 	c.ready(a, b)
 	l := connect(c.t, b, ln)
@@ -98,11 +97,11 @@ func (c *cable) tls() (dialer, listener *tls.Conn) {
 // beside plain TCP shows how far from 1 a ratio is that means nothing.
 func BenchmarkThroughput(b *testing.B) {
 	raw := func(c *cable) way {
-		l := c.peers(stunt.Raw)
+		l := c.peers(stunt.Config{Security: stunt.Raw})
 		return way{l.dialer, l.listener}
 	}
 	encrypted := func(c *cable) way {
-		l := c.peers(stunt.Encrypted)
+		l := c.peers(stunt.Config{})
 		return way{l.dialer, l.listener}
 	}
 	plain := func(c *cable) way {
@@ -115,6 +114,11 @@ func BenchmarkThroughput(b *testing.B) {
 	}
 	b.Run("raw/tcp", func(b *testing.B) { compare(b, raw, plain) })
 	b.Run("tcp/tcp", func(b *testing.B) { compare(b, plain, plain) })
+	resumable := func(c *cable) way {
+		l := c.peers(stunt.Config{Resume: true})
+		return way{l.dialer, l.listener}
+	}
+	b.Run("resume/encrypted", func(b *testing.B) { compare(b, resumable, encrypted) })
 	b.Run("encrypted/tls", func(b *testing.B) { compare(b, encrypted, overTLS) })
 }
 

@@ -30,7 +30,7 @@ type Step struct {
 	Phase  Phase
 	Remote netip.AddrPort // of an attempt; else invalid
 	Method Method         // of an attempt; of Ringing and Answered what has worked between such NATs before; else empty
-	Err    error          // of Failed
+	Err    error          // of Failed and Lost
 }
 
 // Phase names a step of a dial.
@@ -47,6 +47,8 @@ const (
 	PhaseVerified  Phase = "verified"  // the other end proved to be the peer
 	PhaseSelected  Phase = "selected"  // the dialer chose this path
 	PhaseMoved     Phase = "moved"     // after all others, if the chosen path was a relay: the connection goes on over this one
+	PhaseLost      Phase = "lost"      // of a connection that can be resumed: its path died, of Err
+	PhaseResumed   Phase = "resumed"   // it goes on over this path, which another dial has found
 	PhaseFailed    Phase = "failed"    // an attempt ended or will try again; without Remote: the dial
 )
 

@@ -14,7 +14,7 @@ import (
 // direct path: one end's part in it.
 type upgrade struct {
 	node     *Node
-	conn     *Conn
+	conn     *Conn // on the path that it has now: one that it is given later is not ours to move
 	race     *punch.Race
 	slot     *slot // dialer: to be released
 	began    time.Time
@@ -27,21 +27,24 @@ type upgrade struct {
 func (u upgrade) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
+	u.conn.mu.Lock()
 	u.conn.settle = func() {
 		cancel()
 		<-done
 	}
+	records := u.conn.records
+	u.conn.mu.Unlock()
 	u.node.wg.Go(func() { // as above
 		defer cancel()
-		u.run(ctx, done)
+		u.run(ctx, records, done)
 	})
 }
 
 // run closes done when the connection stays where it is.
-func (u upgrade) run(ctx context.Context, done chan<- struct{}) {
+func (u upgrade) run(ctx context.Context, records *secure.Conn, done chan<- struct{}) {
 	p, err := u.race.Upgrade(ctx)
 	if err == nil {
-		if err = u.conn.move(p, attempts(u.race.Tries(), u.began), time.Since(u.began)); err != nil {
+		if err = u.conn.move(records, p, attempts(u.race.Tries(), u.began), time.Since(u.began)); err != nil {
 			p.Conn.Close() // the connection has ended
 		}
 	}
@@ -65,8 +68,7 @@ func (u upgrade) run(ctx context.Context, done chan<- struct{}) {
 }
 
 // move takes the connection to another path, on which the peer has agreed.
-func (c *Conn) move(p *punch.Path, tried []Attempt, after time.Duration) error {
-	records := c.rw.(*secure.Conn) // a race goes on for such only
+func (c *Conn) move(records *secure.Conn, p *punch.Path, tried []Attempt, after time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	keepAlive(p.Conn)

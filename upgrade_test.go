@@ -36,7 +36,10 @@ type detour struct {
 type detoured struct{ before, now *stunt.Node }
 
 // newDetour makes one for so many connections.
-func newDetour(t *testing.T, links int) *detour {
+func newDetour(t *testing.T, links int) *detour { return detourOf(t, links, false) }
+
+// detourOf makes one whose connections can be resumed, or not.
+func detourOf(t *testing.T, links int, resume bool) *detour {
 	w := newWorld(t, 0)
 	w.noIPv6 = true
 	d := &detour{world: w, moved: make(chan stunt.Step, 1000)}
@@ -46,7 +49,7 @@ func newDetour(t *testing.T, links int) *detour {
 		}
 	}}
 	none := stunt.NewBudget(1, 1)
-	a := w.node(w.lab.Host("a", d.slow("nat-a"), natlab.Link{}), stunt.Config{ID: "a", Trace: trace, Security: stunt.Raw, Budget: none})
+	a := w.node(w.lab.Host("a", d.slow("nat-a"), natlab.Link{}), stunt.Config{ID: "a", Trace: trace, Security: stunt.Raw, Budget: none, Resume: resume})
 	d.to = listen(t, a, 0)
 	outer := d.slow("nat-b")
 	random, _ := nat.Profile("apdm-random")
@@ -56,7 +59,7 @@ func newDetour(t *testing.T, links int) *detour {
 		key := stunt.NewKey()
 		two := detoured{
 			before: w.node(behind, stunt.Config{Key: key, Security: stunt.Raw, Budget: none, Window: 300 * time.Millisecond}),
-			now:    w.node(host, stunt.Config{Key: key, Trace: trace}),
+			now:    w.node(host, stunt.Config{Key: key, Trace: trace, Resume: resume}),
 		}
 		d.dialers = append(d.dialers, two)
 		all = append(all, two.now)
@@ -203,6 +206,20 @@ func TestUpgradeClosed(t *testing.T) {
 		require.True(t, bytes.Equal([]byte("bye"), got))
 		require.NoError(t, l.listener.Close())
 	}
+}
+
+// TestUpgradeResumable: a connection that can be resumed moves like any other,
+// and when its direct path dies goes on over another one.
+func TestUpgradeResumable(t *testing.T) {
+	t.Parallel()
+	d := detourOf(t, 1, true)
+	l := &lasting{world: d.world, link: d.relayed()}
+	defer l.link.close()
+	l.flow(func() {
+		d.requireMoved(l.link)
+		kill(l.link.dialer)
+	})
+	require.Zero(t, l.link.dialer.Path().Timing.Moved, "it is the path of another dial")
 }
 
 // TestConnOverUpgrade runs the definition of a net.Conn over connections that

@@ -58,7 +58,7 @@ func arrived(t *testing.T, c io.Reader) byte {
 // TestSendfile shows that io.Copy from a file to a Raw connection uses sendfile.
 func TestSendfile(t *testing.T) {
 	c := newCable(t)
-	raw := c.peers(stunt.Raw)
+	raw := c.peers(stunt.Config{Security: stunt.Raw})
 	plain, plainEnd := c.plain()
 	for _, tt := range []struct {
 		name string
@@ -136,7 +136,7 @@ func (c *cable) plainPipe() pipe {
 }
 
 func (c *cable) rawPipe() pipe {
-	l := c.peers(stunt.Raw)
+	l := c.peers(stunt.Config{Security: stunt.Raw})
 	return pipe{l.dialer, l.listener}
 }
 

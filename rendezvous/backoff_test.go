@@ -102,7 +102,7 @@ func TestErrorsMatch(t *testing.T) {
 	require.NotErrorIs(t, err, CodeIDTaken)
 	require.Equal(t, CodeInternal, asError(errors.New("a secret")).Code)
 	require.Empty(t, asError(errors.New("a secret")).Text)
-	for c := CodeNone; c <= CodeInternal; c++ {
+	for c := CodeNone; c <= CodeNoConnection; c++ {
 		require.NotContains(t, c.String(), "code ", "every code has a name")
 	}
 	require.Equal(t, "code 999", Code(999).String())

@@ -40,12 +40,14 @@ const (
 	CodeTokenRequired Code = 21 // the server lets in only who has a token of its operator's
 	CodeBadToken      Code = 22 // the token is damaged, of another server, for another key, or was revoked
 	CodeTokenExpired  Code = 23 // it was good until then
+
+	CodeNoConnection Code = 24 // the dial resumes a connection that the peer does not have
 )
 
 var codeNames = [...]string{"none", "version mismatch", "bad message", "message too large", "bad key", "bad id", "id taken",
 	"session replaced", "unknown peer", "peer gone", "own id", "refused by peer", "port closed", "not allowed",
 	"mode mismatch", "busy", "limit reached", "no answer", "canceled", "server shutting down", "internal error",
-	"token required", "token refused", "token expired"}
+	"token required", "token refused", "token expired", "no such connection"}
 
 // String returns the code in words; one that this version does not know, by its number.
 func (c Code) String() string {
@@ -71,10 +73,10 @@ func (c Code) Timeout() bool { return c == CodeTimeout }
 // are the server's to say.
 func (c Code) byPeer() bool {
 	switch c {
-	case CodeRefused, CodePortClosed, CodeNotAllowed, CodeModeMismatch, CodeBusy, CodeLimit, CodeInternal:
+	case CodeRefused, CodePortClosed, CodeNotAllowed, CodeModeMismatch, CodeBusy, CodeLimit, CodeInternal, CodeNoConnection:
 		return true
 	}
-	return c > CodeTokenExpired // of a later version
+	return c > CodeNoConnection // of a later version
 }
 
 // An Error is what one end of a session tells the other. It refers to one

@@ -20,6 +20,7 @@ func runDial(ctx context.Context, e *env, args []string) error {
 	nf := f.node()
 	nf.portmap(f)
 	f.BoolVar(&nf.raw, "raw", false, "authenticate, but leave the bytes to plain TCP; the listener must allow it")
+	f.BoolVar(&nf.resume, "resume", false, "let connections outlive their path, if the listener wants that, too")
 	f.Var(&nf.relay, "relay", "`policy`, auto, never or only: whether a server may carry the bytes where no direct path is found; auto by default")
 	local := f.String("local", "", "`host:port` to listen on; each connection there is passed to the peer")
 	timeout := f.Duration("timeout", 30*time.Second, "give up a dial after this `time`")

@@ -82,7 +82,7 @@ type nodeFlags struct {
 	token       string
 	verbose     bool
 	noPortmap   bool // see portmap
-	raw         bool // of commands that have connections, as relay
+	raw, resume bool // of commands that have connections, as relay
 	relay       relayFlag
 }
 
@@ -137,7 +137,7 @@ func (n *nodeFlags) config(f *flags) (stunt.Config, error) {
 		NoPortMapping: n.noPortmap,
 		Logger:        slog.New(slog.NewTextHandler(f.env.err, &slog.HandlerOptions{Level: level})),
 	}
-	c.Relay = stunt.RelayPolicy(n.relay)
+	c.Relay, c.Resume = stunt.RelayPolicy(n.relay), n.resume
 	if n.raw {
 		c.Security = stunt.Raw
 	}

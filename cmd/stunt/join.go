@@ -88,8 +88,14 @@ func flow(dst, src *end) int64 {
 	return n
 }
 
-// cut ends a connection with a RST: its other end sees an error, and no end.
-func cut(c net.Conn) { sock.Abort(tcp(c)) }
+// cut breaks a connection off: its other end sees an error, and no end.
+func cut(c net.Conn) {
+	if peer, ok := c.(*stunt.Conn); ok {
+		peer.Abort()
+		return
+	}
+	sock.Abort(tcp(c))
+}
 
 // tcp is the connection underneath, past the record that says goodbye.
 func tcp(c net.Conn) *net.TCPConn {

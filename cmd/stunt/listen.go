@@ -19,6 +19,7 @@ func runListen(ctx context.Context, e *env, args []string) error {
 	nf := f.node()
 	nf.portmap(f)
 	f.BoolVar(&nf.raw, "raw", false, "also accept connections that are authenticated, but not encrypted")
+	f.BoolVar(&nf.resume, "resume", false, "let connections outlive their path, if the dialer wants that, too")
 	f.Var(&nf.relay, "relay", "`policy`, auto, never or only: whether a server may carry the bytes where no direct path is found; auto by default")
 	to := f.String("to", "", "`host:port` of the service that connections are passed to")
 	var allow list
@@ -76,11 +77,17 @@ func runListen(ctx context.Context, e *env, args []string) error {
 	}
 }
 
-// tellMoves says when a connection that began over a relay has become direct.
+// tellMoves says when a connection that began over a relay has become direct,
+// and when one that can be resumed loses its path and has another.
 func tellMoves(e *env) *stunt.Trace {
 	return &stunt.Trace{Step: func(s stunt.Step) {
-		if s.Phase == stunt.PhaseMoved {
+		switch s.Phase {
+		case stunt.PhaseMoved:
 			fmt.Fprintf(e.err, "%s: goes on directly, %s to %v\n", s.Peer, s.Method, s.Remote)
+		case stunt.PhaseLost:
+			fmt.Fprintf(e.err, "%s: path lost: %v\n", s.Peer, s.Err)
+		case stunt.PhaseResumed:
+			fmt.Fprintf(e.err, "%s: goes on, %s to %v\n", s.Peer, s.Method, s.Remote)
 		}
 	}}
 }

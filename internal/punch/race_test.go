@@ -55,7 +55,7 @@ func handshake(t *testing.T) (dialer, listener *secure.Session) {
 	require.NoError(t, err)
 	r, err := secure.Respond(b, params, msg1)
 	require.NoError(t, err)
-	msg2, listener, err := r.Answer()
+	msg2, listener, err := r.Answer(false)
 	require.NoError(t, err)
 	dialer, err = i.Finish(msg2)
 	require.NoError(t, err)

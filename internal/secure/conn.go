@@ -98,6 +98,62 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return total, err
 }
 
+// ReadRecord is Read for who has room of its own: it waits for a record of data and hands it to take, which must not
+// keep it. While it waits no memory is lent to it.
+func (c *Conn) ReadRecord(take func(plain []byte)) error {
+	c.inMu.Lock()
+	defer c.inMu.Unlock()
+	if dead := c.dead.Load(); dead != nil {
+		return c.opError("read", *dead)
+	}
+	_, err := c.in.read(c.from, nil)
+	for err == errSwitched {
+		if err = c.follow(); err == nil {
+			_, err = c.in.read(c.from, nil)
+		}
+	}
+	switch err {
+	case nil:
+		take(c.in.plain)
+		c.in.plain = nil
+		c.in.release()
+	case io.EOF:
+		c.over(&c.legs.inOver)
+	default:
+		err = c.failed("read", err)
+	}
+	return err
+}
+
+// Control writes a record for the other end's control function, of 1 to 64 bytes, behind all that was written before. Both ends
+// must be of [Session.ControlConn].
+func (c *Conn) Control(p []byte) error {
+	if len(p) == 0 || len(p) > maxControl {
+		return errLength
+	}
+	c.writing.Add(1)
+	defer c.writing.Add(-1)
+	c.lockOut()
+	defer c.unlockOut()
+	err := c.writable()
+	if err == nil {
+		err = c.turn()
+	}
+	if err == nil {
+		err = c.flush()
+	}
+	if err == nil {
+		err = c.out.sealControl(p)
+	}
+	if err == nil {
+		err = c.flush()
+	}
+	if err != nil {
+		err = c.failed("write", err)
+	}
+	return err
+}
+
 func (c *Conn) lockOut()   { c.outMu <- struct{}{} }
 func (c *Conn) unlockOut() { <-c.outMu }
 
@@ -192,6 +248,13 @@ func (c *Conn) close() error {
 		c.settle()
 	}
 	return c.legs.close()
+}
+
+// Abort breaks the connection off: the peer is told nothing, and on TCP gets a RST. It unblocks everybody.
+func (c *Conn) Abort() {
+	c.kill(net.ErrClosed)
+	c.legs.abort()
+	c.wg.Wait()
 }
 
 // kill makes every later call fail with err. It reports false if the connection was dead already.

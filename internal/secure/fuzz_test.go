@@ -34,7 +34,7 @@ func FuzzMessage2(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	msg2, _, err := r.Answer()
+	msg2, _, err := r.Answer(false)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -15,7 +15,8 @@ import (
 // signature that ties it to the X25519 keys of this one handshake.
 //
 //	1  dialer → listener   e                 | key[32] signature[64]            in clear
-//	2  listener → dialer   e, ee, s, es      | key[32] signature[64] proof[32]  encrypted
+//	2  listener → dialer   e, ee, s, es      | key[32] signature[64] proof[32]  encrypted; behind these 1[1] if the
+//	                                           dialer wants a resumable connection and the listener, too
 //	3  dialer → listener   s, se             | signature[64]                    encrypted
 //
 // Signature 1 is over the prologue, e and the key: the listener knows who asks before it answers, and message 2 can be
@@ -34,6 +35,7 @@ const (
 
 	message1Size = keySize + payload1Size
 	message2Size = keySize + (keySize + tagSize) + (payload2Size + tagSize)
+	agreedSize   = 1 // more, in the payload of a message 2 that agrees to a resumable connection
 	message3Size = (keySize + tagSize) + (sigSize + tagSize)
 )
 
@@ -158,7 +160,8 @@ func (i *Initiator) Finish(msg2 []byte) (*Session, error) {
 	if err != nil {
 		return nil, &HandshakeError{2, err}
 	}
-	if len(msg2) != message2Size {
+	agreed := h.params.resumable() && len(msg2) == message2Size+agreedSize
+	if len(msg2) != message2Size && !agreed {
 		return nil, &HandshakeError{2, errSize}
 	}
 	soFar := bytes.Clone(hs.ChannelBinding())
@@ -166,7 +169,10 @@ func (i *Initiator) Finish(msg2 []byte) (*Session, error) {
 	if err != nil {
 		return nil, &HandshakeError{2, err}
 	}
-	peer, sig, proof := payload[:keySize], payload[keySize:payload1Size], payload[payload1Size:]
+	peer, sig, proof := payload[:keySize], payload[keySize:payload1Size], payload[payload1Size:payload2Size]
+	if agreed && payload[payload2Size] != 1 {
+		return nil, &HandshakeError{2, errSize}
+	}
 	if !ed25519.Verify(peer, h.statement(labelMessage2, hs.PeerStatic(), soFar), sig) {
 		return nil, &HandshakeError{2, errSign}
 	}
@@ -178,6 +184,7 @@ func (i *Initiator) Finish(msg2 []byte) (*Session, error) {
 		return nil, &HandshakeError{3, err}
 	}
 	s := newSession(h, Dialer, proof)
+	s.resumable = agreed
 	copy(s.message3[:], msg3)
 	s.keys = &keys{out: out.UnsafeKey(), in: in.UnsafeKey()}
 	return s, nil
@@ -218,9 +225,10 @@ func respond(random io.Reader, key ed25519.PrivateKey, p Params, msg1 []byte) (*
 // Peer returns the key that the dialer signed message 1 with.
 func (r *Responder) Peer() ed25519.PublicKey { return r.h.peer }
 
-// Answer returns message 2 (224 bytes), which goes back through the server, and the session. The session can check
-// prefaces at once, and carries data after the first good one. A Responder answers once.
-func (r *Responder) Answer() ([]byte, *Session, error) {
+// Answer returns message 2 (224 bytes, or 225), which goes back through the server, and the session. The session can check
+// prefaces at once, and carries data after the first good one. A Responder answers once. resumable says that the
+// connection shall be, if the dialer wants it, too.
+func (r *Responder) Answer(resumable bool) ([]byte, *Session, error) {
 	h := r.h
 	hs, err := h.take()
 	if err != nil {
@@ -233,11 +241,16 @@ func (r *Responder) Answer() ([]byte, *Session, error) {
 	if _, err := io.ReadFull(h.random, proof); err != nil {
 		return nil, nil, &HandshakeError{2, err}
 	}
+	resumable = resumable && h.params.resumable()
+	if resumable {
+		payload = append(payload, 1)
+	}
 	msg2, _, _, err := hs.WriteMessage(nil, payload)
 	if err != nil {
 		return nil, nil, &HandshakeError{2, err}
 	}
 	s := newSession(h, Listener, proof)
+	s.resumable = resumable
 	s.pending, s.handshake = hs, h
 	return msg2, s, nil
 }

@@ -34,7 +34,7 @@ func testSessions(t testing.TB, p Params) (dialer, listener *Session) {
 	require.NoError(t, err)
 	r, err := respond(testRandom("alice"), testKey("alice"), p, msg1)
 	require.NoError(t, err)
-	msg2, listener, err := r.Answer()
+	msg2, listener, err := r.Answer(false)
 	require.NoError(t, err)
 	dialer, err = i.Finish(msg2)
 	require.NoError(t, err)

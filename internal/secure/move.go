@@ -261,6 +261,18 @@ func (l *legs) close() error {
 	return l.each(net.Conn.Close)
 }
 
+// abort closes all legs without a word.
+func (l *legs) abort() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.each(func(leg net.Conn) error {
+		if c, ok := leg.(interface{ SetLinger(sec int) error }); ok {
+			c.SetLinger(0)
+		}
+		return leg.Close()
+	})
+}
+
 // each calls f for all legs, and wakes who watches. The caller holds mu.
 func (l *legs) each(f func(net.Conn) error) error {
 	defer l.wake()

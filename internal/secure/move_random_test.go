@@ -48,7 +48,7 @@ func moveRandomly(t *testing.T, seed uint64) {
 	require.NoError(t, m.a.Close())
 	require.NoError(t, m.b.Close())
 	for _, ends := range m.pipes {
-		require.True(t, ends[0].closed() && ends[1].closed())
+		require.True(t, ends[0].Closed() && ends[1].Closed())
 	}
 	require.Nil(t, m.a.out.buf)
 	require.Nil(t, m.b.out.buf)

@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/nettest"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/gostunt/stunt/internal/tcppipe"
 )
 
 // movedStream returns what s writes over its first connection and over the one that it is moved to.
@@ -188,7 +190,7 @@ func BenchmarkMoves(b *testing.B) {
 // moved is a connection and the pipes that it was moved over.
 type moved struct {
 	a, b  *Conn
-	pipes [][2]*pipeEnd
+	pipes [][2]*tcppipe.End
 }
 
 func newMoved(t testing.TB, room int) *moved {
@@ -198,9 +200,9 @@ func newMoved(t testing.TB, room int) *moved {
 	return m
 }
 
-func (m *moved) pipe(room int) (a, b *pipeEnd) {
-	a, b = newPipe(fmt.Sprint(len(m.pipes)), room)
-	m.pipes = append(m.pipes, [2]*pipeEnd{a, b})
+func (m *moved) pipe(room int) (a, b *tcppipe.End) {
+	a, b = tcppipe.New(fmt.Sprint(len(m.pipes)), room)
+	m.pipes = append(m.pipes, [2]*tcppipe.End{a, b})
 	return a, b
 }
 
@@ -229,7 +231,7 @@ func (m *moved) requireOn(t testing.TB) {
 	require.Equal(t, m.pipes[last][0].LocalAddr(), m.a.LocalAddr())
 	require.Equal(t, m.pipes[last][1].RemoteAddr(), m.b.RemoteAddr())
 	for i, ends := range m.pipes[:last] {
-		require.True(t, ends[0].closed() && ends[1].closed(), "pipe %d of %d is left", i, last)
+		require.True(t, ends[0].Closed() && ends[1].Closed(), "pipe %d of %d is left", i, last)
 	}
 }
 
@@ -266,9 +268,9 @@ func TestMove(t *testing.T) {
 			require.NoError(t, err)
 			m.both(t, 1<<16)
 		}
-		a, _ := newPipe("too many", 1)
+		a, _ := tcppipe.New("too many", 1)
 		require.ErrorIs(t, m.a.Move(a), errMoving)
-		require.False(t, a.closed(), "it stays the caller's")
+		require.False(t, a.Closed(), "it stays the caller's")
 		requireRead(t, m.b, "012"[:maxLegs-1])
 		m.requireOn(t)
 	})
@@ -286,7 +288,7 @@ func TestMove(t *testing.T) {
 		_, err := m.a.Write([]byte("hello"))
 		require.NoError(t, err)
 		require.NoError(t, <-got)
-		require.Equal(t, pipeAddr("1a"), m.a.RemoteAddr())
+		require.Equal(t, tcppipe.Addr("1a"), m.a.RemoteAddr())
 	})
 	inBubble(t, "a Write that waits goes over at the next record", func(t *testing.T) {
 		m := newMoved(t, 1000)
@@ -300,7 +302,7 @@ func TestMove(t *testing.T) {
 		synctest.Wait() // the old leg is full
 		m.both(t, 1000)
 		synctest.Wait()
-		require.Equal(t, pipeAddr("0a"), m.a.LocalAddr(), "what is encrypted goes where it was to go")
+		require.Equal(t, tcppipe.Addr("0a"), m.a.LocalAddr(), "what is encrypted goes where it was to go")
 		requireRead(t, m.b, string(data))
 		require.NoError(t, <-wrote)
 		m.requireOn(t)
@@ -308,9 +310,9 @@ func TestMove(t *testing.T) {
 	inBubble(t, "dead", func(t *testing.T) {
 		m := newMoved(t, 1000)
 		m.close()
-		a, _ := newPipe("", 1)
+		a, _ := tcppipe.New("", 1)
 		require.ErrorIs(t, m.a.Move(a), net.ErrClosed)
-		require.False(t, a.closed(), "it stays the caller's")
+		require.False(t, a.Closed(), "it stays the caller's")
 	})
 }
 
@@ -330,7 +332,7 @@ func TestMoveOldLegBreaks(t *testing.T) {
 			got <- err
 		}()
 		synctest.Wait()
-		m.pipes[0][0].out.fail(syscall.ECONNRESET)
+		m.pipes[0][0].ResetOut(syscall.ECONNRESET)
 		_, err = m.a.Write([]byte("after"))
 		require.NoError(t, err)
 		require.NoError(t, <-got)
@@ -341,7 +343,7 @@ func TestMoveOldLegBreaks(t *testing.T) {
 		defer m.close()
 		m.both(t, 1000)
 		synctest.Wait()
-		m.pipes[0][0].reset(syscall.ECONNRESET)
+		m.pipes[0][0].Reset(syscall.ECONNRESET)
 		_, err := m.a.Write([]byte("after"))
 		require.NoError(t, err, "the sender is over already")
 		_, err = m.b.Read(make([]byte, 10))
@@ -425,8 +427,8 @@ func TestMoveHalfClose(t *testing.T) {
 			_, err = m.b.Write([]byte("reply"))
 			require.NoError(t, err)
 			requireRead(t, m.a, "reply")
-			require.Equal(t, pipeAddr("1b"), m.b.LocalAddr())
-			require.True(t, m.pipes[0][0].closed() && m.pipes[0][1].closed(), "the old leg is left")
+			require.Equal(t, tcppipe.Addr("1b"), m.b.LocalAddr())
+			require.True(t, m.pipes[0][0].Closed() && m.pipes[0][1].Closed(), "the old leg is left")
 			require.NoError(t, m.b.CloseWrite())
 			_, err = m.a.Read(make([]byte, 1))
 			require.ErrorIs(t, err, io.EOF)

@@ -86,7 +86,7 @@ func TestPrefaceOfOtherDial(t *testing.T) {
 	require.NoError(t, err)
 	r, err := Respond(testKey("alice"), testParams, msg1)
 	require.NoError(t, err)
-	msg2, ls, err := r.Answer()
+	msg2, ls, err := r.Answer(false)
 	require.NoError(t, err)
 	_, err = i.Finish(msg2)
 	require.NoError(t, err)

@@ -11,8 +11,9 @@ import (
 // A record on the wire:
 //
 //	0  1  type: 1 data, 2 close (the sender sends no more), 3 switch (the sender's next record comes over the next
-//	      connection, see Conn.Move, and whatever comes here is not its); all others are refused
-//	1  2  length of what follows, 17 to 32784 for data; 16 for the others, which are empty
+//	      connection, see Conn.Move, and whatever comes here is not its), 4 control (see Conn.Control; where the two ends
+//	      have not agreed on these they are refused); all others are refused
+//	1  2  length of what follows: 17 to 32784 for data, 17 to 80 for control; 16 for the others, which are empty
 //	3  n  ciphertext and tag, with these three bytes as associated data
 //
 // Type and length are outside so that plaintext and ciphertext lie at the same offset and a record can be decrypted in
@@ -23,13 +24,15 @@ import (
 // of them, measured equal within the noise in writes up to 64 KiB; in writes of 1 MiB, 120 KiB to the call gained
 // a quarter, which is not worth twice the memory and twice the wait for a record on a slow path.
 const (
-	typeData   = 1
-	typeClose  = 2
-	typeSwitch = 3
+	typeData    = 1
+	typeClose   = 2
+	typeSwitch  = 3
+	typeControl = 4
 
 	recordHeader   = 3
 	recordOverhead = recordHeader + tagSize
 	maxPlain       = 32 << 10
+	maxControl     = 64 // a few numbers
 	maxRecord      = recordOverhead + maxPlain
 
 	// firstPlain is the size of the first data records: with it, one record fits into a segment of any usual path. From
@@ -63,9 +66,10 @@ var (
 // reader is the receiving direction. Its owner holds the lock of its Conn.
 type reader struct {
 	half     half
-	plain    []byte    // decrypted and not yet taken; lies in buf before r
-	eof      bool      // a close record came
-	switched time.Time // when a switch record came that was not followed yet, or zero
+	control  func([]byte) error // takes control records; nil: there are none
+	plain    []byte             // decrypted and not yet taken; lies in buf before r
+	eof      bool               // a close record came
+	switched time.Time          // when a switch record came that was not followed yet, or zero
 
 	buf   []byte            // small, or all of big
 	r, w  int               // buf[r:w] came from the network and is not yet decrypted
@@ -77,8 +81,8 @@ type reader struct {
 // arrived where it is, and the next call goes on from there. After a switch record it returns errSwitched, until switched is
 // cleared and it is given the next conn.
 func (r *reader) read(conn net.Conn, p []byte) (int, error) {
-	if len(r.plain) == 0 && !r.eof && r.switched.IsZero() {
-		n, err := r.record(conn, p)
+	for len(r.plain) == 0 && !r.eof && r.switched.IsZero() {
+		n, err := r.record(conn, p) // again, after one of control
 		if n > 0 || err != nil {
 			return n, err
 		}
@@ -103,11 +107,8 @@ func (r *reader) record(conn net.Conn, p []byte) (int, error) {
 	}
 	header := r.buf[r.r : r.r+recordHeader]
 	kind, length := header[0], int(binary.BigEndian.Uint16(header[1:]))
-	switch {
-	case kind < typeData || kind > typeSwitch:
-		return 0, errType
-	case kind != typeData && length != tagSize, kind == typeData && (length <= tagSize || length > tagSize+maxPlain):
-		return 0, errLength
+	if err := r.allowed(kind, length); err != nil {
+		return 0, err
 	}
 	if err := r.fill(conn, recordHeader+length); err != nil {
 		return 0, err
@@ -115,7 +116,7 @@ func (r *reader) record(conn net.Conn, p []byte) (int, error) {
 	header = r.buf[r.r : r.r+recordHeader]
 	sealed := r.buf[r.r+recordHeader : r.r+recordHeader+length]
 	dst := sealed
-	direct := len(p) >= length-tagSize
+	direct := len(p) >= length-tagSize && kind != typeControl
 	if direct {
 		dst = p
 	}
@@ -126,11 +127,16 @@ func (r *reader) record(conn net.Conn, p []byte) (int, error) {
 		return 0, errTag
 	}
 	r.r += recordHeader + length
-	if kind == typeSwitch {
+	switch kind {
+	case typeSwitch:
 		r.switched = time.Now()
 		r.r = r.w // what follows is nobody's
 		r.release()
 		return 0, nil
+	case typeControl:
+		err := r.control(plain)
+		r.release()
+		return 0, err
 	}
 	r.eof = kind == typeClose
 	if !direct {
@@ -139,6 +145,27 @@ func (r *reader) record(conn net.Conn, p []byte) (int, error) {
 	}
 	r.release()
 	return len(plain), nil
+}
+
+// allowed says what is wrong with the header of a record.
+func (r *reader) allowed(kind byte, length int) error {
+	least, most := tagSize, tagSize
+	switch kind {
+	case typeData:
+		least, most = tagSize+1, tagSize+maxPlain
+	case typeControl:
+		if r.control == nil {
+			return errType
+		}
+		least, most = tagSize+1, tagSize+maxControl
+	case typeClose, typeSwitch:
+	default:
+		return errType
+	}
+	if length < least || length > most {
+		return errLength
+	}
+	return nil
 }
 
 // fill reads from conn until buf[r:w] holds need bytes, and whatever else is there and has room.
@@ -242,6 +269,12 @@ func (w *writer) sealSwitch() error {
 	err := w.record(typeSwitch, nil)
 	w.switching = err == nil
 	return err
+}
+
+// sealControl encrypts a control record, behind what is pending. Like seal it may take the buffer for at most one.
+func (w *writer) sealControl(p []byte) error {
+	w.borrow()
+	return w.record(typeControl, p)
 }
 
 func (w *writer) borrow() {

@@ -49,6 +49,14 @@ type Params struct {
 	Peer   string // the peer as the dialer spelt it, a name or a fingerprint; at most 255 bytes
 	Port   uint16 // virtual port
 	Mode   Mode
+
+	// Resumable says that the dialer wants a connection that can be resumed; it is if the listener agrees (see
+	// [Responder.Answer] and [Session.AgreedResume]).
+	Resumable bool
+	// Resumes is the secret of the connection that this dial is to give another path ([Session.Resumption] of its first
+	// session); zero: it is a dial for a new one. It travels nowhere: it is in what both ends sign, so that a handshake
+	// succeeds only between two that know it.
+	Resumes [32]byte
 }
 
 // All labels differ, so that no signature or tag can be taken for another; and none begins like something else that an
@@ -62,13 +70,16 @@ const (
 	labelSelect   = "stunt/1 select\x00"
 	labelMove     = "stunt/1 move\x00"
 	labelMoved    = "stunt/1 moved\x00"
+	labelResume   = "stunt/1 resume\x00"
 )
 
 var errParams = errors.New("secure: peer longer than 255 bytes or unknown mode")
 
 // prologue returns the unambiguous encoding of p that both ends mix into the handshake:
 //
-//	label  DialID[16]  mode[1]  port[2]  length of peer[1]  peer
+//	label  DialID[16]  mode[1]  port[2]  length of peer[1]  peer  [1  [secret[32]]]
+//
+// where the last parts are there if the dialer wants the connection to be resumable, and if it resumes one.
 func (p Params) prologue() ([]byte, error) {
 	if len(p.Peer) > 255 || p.Mode > Raw {
 		return nil, errParams
@@ -77,5 +88,15 @@ func (p Params) prologue() ([]byte, error) {
 	b = append(b, byte(p.Mode))
 	b = binary.BigEndian.AppendUint16(b, p.Port)
 	b = append(b, byte(len(p.Peer)))
-	return append(b, p.Peer...), nil
+	b = append(b, p.Peer...)
+	if p.resumable() {
+		b = append(b, 1)
+	}
+	if p.Resumes != ([32]byte{}) {
+		b = append(b, p.Resumes[:]...)
+	}
+	return b, nil
 }
+
+// resumable reports whether the dial asks for a connection that can be resumed, or resumes one.
+func (p Params) resumable() bool { return p.Resumable || p.Resumes != [32]byte{} }

@@ -20,6 +20,8 @@ type Session struct {
 	peer   ed25519.PublicKey
 	proof  [keySize]byte
 
+	resumable bool // both ends want that
+
 	mu        sync.Mutex // guards following
 	message3  [message3Size]byte
 	pending   *noise.HandshakeState // listener: waiting for message 3
@@ -45,6 +47,9 @@ func newSession(h *handshake, role Role, proof []byte) *Session {
 
 // Peer returns the key of the other end.
 func (s *Session) Peer() ed25519.PublicKey { return s.peer }
+
+// Role returns the part of this end.
+func (s *Session) Role() Role { return s.role }
 
 // Params returns what both ends agreed on.
 func (s *Session) Params() Params { return s.params }
@@ -169,6 +174,27 @@ func (s *Session) Conn(c net.Conn) (*Conn, error) {
 	}
 	return newConn(c, k), nil
 }
+
+// ControlConn is Conn for two ends that both take control records ([Conn.Control]). Those of the peer are handed to
+// control, between the records of data as they come, by whoever reads; it must not keep the slice, nor block. Its error ends
+// that call.
+func (s *Session) ControlConn(c net.Conn, control func([]byte) error) (*Conn, error) {
+	records, err := s.Conn(c)
+	if err == nil {
+		records.in.control = control
+	}
+	return records, err
+}
+
+// Resumption returns a secret that the two ends of the session share and nobody else has: whoever proves to know it
+// later is one of them ([Params].Resumes).
+func (s *Session) Resumption() [32]byte {
+	return [32]byte(s.mac(labelResume, s.params.DialID[:]).Sum(nil))
+}
+
+// AgreedResume reports whether both ends want the connection to be resumable. The dialer has said so in its [Params],
+// the listener in its answer, which the dialer alone can read and the server can't change.
+func (s *Session) AgreedResume() bool { return s.resumable }
 
 // mac returns a running HMAC under the proof key over label and parts.
 func (s *Session) mac(label string, parts ...[]byte) interface{ Sum([]byte) []byte } {

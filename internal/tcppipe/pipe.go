@@ -1,4 +1,7 @@
-package secure
+// Package tcppipe is a TCP connection without a kernel, for tests that live in a synctest bubble: each direction holds so
+// many bytes and no more, has a deadline and an end, loses what is under way when it breaks, and who closes with bytes unread
+// resets the connection.
+package tcppipe
 
 import (
 	"io"
@@ -6,16 +9,11 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
-
-	"github.com/stretchr/testify/require"
-	"golang.org/x/net/nettest"
 )
 
-// pipeEnd is one end of a TCP connection that needs no kernel, so that it lives in a synctest bubble: each direction holds so
-// many bytes and no more, has a deadline and an end, and who closes with bytes unread resets the connection.
-type pipeEnd struct {
+// End is one end of a connection: a [net.Conn] with CloseWrite.
+type End struct {
 	name    string
 	in, out *flow
 }
@@ -33,9 +31,11 @@ type flow struct {
 	changed       chan struct{}
 }
 
-func newPipe(name string, room int) (a, b *pipeEnd) {
+// New returns the two ends of a connection with room for so many bytes each way. Their addresses have the name, with a or b
+// behind it.
+func New(name string, room int) (a, b *End) {
 	x, y := &flow{room: room, changed: make(chan struct{})}, &flow{room: room, changed: make(chan struct{})}
-	return &pipeEnd{name + "a", x, y}, &pipeEnd{name + "b", y, x}
+	return &End{name + "a", x, y}, &End{name + "b", y, x}
 }
 
 // change makes f's caller the only one at the flow, and wakes those who wait.
@@ -78,7 +78,8 @@ func (f *flow) wait(deadline *time.Time, try func() bool) error {
 	}
 }
 
-func (e *pipeEnd) Read(p []byte) (n int, err error) {
+// Read implements [io.Reader].
+func (e *End) Read(p []byte) (n int, err error) {
 	f := e.in
 	var end error
 	err = f.wait(&f.read, func() bool {
@@ -104,7 +105,8 @@ func (e *pipeEnd) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-func (e *pipeEnd) Write(p []byte) (n int, err error) {
+// Write implements [io.Writer].
+func (e *End) Write(p []byte) (n int, err error) {
 	f := e.out
 	for err == nil && n < len(p) {
 		m := 0
@@ -134,13 +136,14 @@ func (e *pipeEnd) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-func (e *pipeEnd) CloseWrite() error {
+// CloseWrite ends the direction in which this end writes.
+func (e *End) CloseWrite() error {
 	e.out.change(func() { e.out.fin = true })
 	return nil
 }
 
 // Close sends what was written, unless something is unread: then it loses all of both directions.
-func (e *pipeEnd) Close() error {
+func (e *End) Close() error {
 	lost := false
 	e.in.change(func() {
 		lost = len(e.in.buf) > 0
@@ -148,58 +151,59 @@ func (e *pipeEnd) Close() error {
 	})
 	e.out.change(func() { e.out.fin = true })
 	if lost {
-		e.reset(syscall.ECONNRESET)
+		e.Reset(syscall.ECONNRESET)
 	}
 	return nil
 }
 
-// reset breaks the connection, as a router that has lost its state does.
-func (e *pipeEnd) reset(err error) {
+// Reset breaks the connection, as a router that has lost its state does.
+func (e *End) Reset(err error) {
 	e.in.fail(err)
 	e.out.fail(err)
 }
 
+// ResetOut does so in the direction in which this end writes.
+func (e *End) ResetOut(err error) { e.out.fail(err) }
+
 // fail loses what is under way in one direction.
 func (f *flow) fail(err error) { f.change(func() { f.buf, f.broken = nil, err }) }
 
-func (e *pipeEnd) closed() bool {
+// Closed reports whether Close was called.
+func (e *End) Closed() bool {
 	e.in.mu.Lock()
 	defer e.in.mu.Unlock()
 	return e.in.gone
 }
 
-func (e *pipeEnd) SetDeadline(t time.Time) error {
+// SetDeadline implements [net.Conn].
+func (e *End) SetDeadline(t time.Time) error {
 	e.SetReadDeadline(t)
 	return e.SetWriteDeadline(t)
 }
 
-func (e *pipeEnd) SetReadDeadline(t time.Time) error {
+// SetReadDeadline implements [net.Conn].
+func (e *End) SetReadDeadline(t time.Time) error {
 	e.in.change(func() { e.in.read = t })
 	return nil
 }
 
-func (e *pipeEnd) SetWriteDeadline(t time.Time) error {
+// SetWriteDeadline implements [net.Conn].
+func (e *End) SetWriteDeadline(t time.Time) error {
 	e.out.change(func() { e.out.written = t })
 	return nil
 }
 
-func (e *pipeEnd) LocalAddr() net.Addr  { return pipeAddr(e.name) }
-func (e *pipeEnd) RemoteAddr() net.Addr { return pipeAddr(e.name) }
+// LocalAddr returns an [Addr].
+func (e *End) LocalAddr() net.Addr { return Addr(e.name) }
 
-type pipeAddr string
+// RemoteAddr returns an [Addr]: that of this end, too.
+func (e *End) RemoteAddr() net.Addr { return Addr(e.name) }
 
-func (pipeAddr) Network() string  { return "pipe" }
-func (a pipeAddr) String() string { return string(a) }
+// Addr is the name of an end.
+type Addr string
 
-// TestPipe holds the tests' own pipe to the definition of a net.Conn.
-func TestPipe(t *testing.T) {
-	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
-		a, b := newPipe("", 1000)
-		return a, b, func() { a.Close(); b.Close() }, nil
-	})
-	a, b := newPipe("", 10)
-	a.Write([]byte("x"))
-	b.Close()
-	_, err := a.Read(make([]byte, 1))
-	require.ErrorIs(t, err, syscall.ECONNRESET, "closed with a byte unread")
-}
+// Network returns "pipe".
+func (Addr) Network() string { return "pipe" }
+
+// String returns the name.
+func (a Addr) String() string { return string(a) }
