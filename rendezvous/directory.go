@@ -93,17 +93,30 @@ func (d *directory) remove(o *owner, s *session, now time.Time) {
 		if c.session != s {
 			continue
 		}
-		c.session, c.source = nil, sourceOf(s.observed.Addr())
-		if d.hold <= 0 || d.holds[c.source] >= maxHolds {
-			d.free(c)
-			continue
-		}
-		if d.holds == nil {
-			d.holds = make(map[netip.Prefix]int)
-		}
-		d.holds[c.source]++
-		c.until, c.hold = now.Add(d.hold), d.held.PushBack(c)
+		d.release(c, now)
 	}
+}
+
+// release ends a session's use of a name, which is held if there is room for
+// that. Caller holds mu.
+func (d *directory) release(c *claim, now time.Time) {
+	source := sourceOf(c.session.observed.Addr())
+	c.session = nil
+	if d.hold <= 0 || d.holds[source] >= maxHolds || d.held.Len() >= MaxNames {
+		d.free(c)
+		return
+	}
+	d.holdFor(c, source, now.Add(d.hold))
+}
+
+// holdFor begins the hold of a name, which ends no sooner than those before it.
+// Caller holds mu.
+func (d *directory) holdFor(c *claim, source netip.Prefix, until time.Time) {
+	if d.holds == nil {
+		d.holds = make(map[netip.Prefix]int)
+	}
+	d.holds[source]++
+	c.source, c.until, c.hold = source, until, d.held.PushBack(c)
 }
 
 // unhold ends the hold of a name, if it has one. Caller holds mu.
@@ -168,15 +181,23 @@ func (d *directory) claim(o *owner, s *session, id string) (replaced *session, e
 	return replaced, nil
 }
 
-// deregister gives a name up at once; it is free for anybody. An empty one, or
-// the fingerprint, makes the session undialable by its key.
-func (d *directory) deregister(s *session, id string) {
+// shortHold is up to where a hold is there for nodes that reconnect. A longer one
+// is there to keep names for their owners, also while these are not running.
+const shortHold = time.Minute
+
+// deregister gives a name up at once; it is free for anybody, unless holds are
+// long. An empty one, or the fingerprint, makes the session undialable by its key.
+func (d *directory) deregister(s *session, id string, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if id == "" || id == s.fingerprint {
 		s.dialable = false
 	} else if c := d.names[id]; c != nil && c.session == s {
-		d.free(c)
+		if d.hold > shortHold {
+			d.release(c, now)
+		} else {
+			d.free(c)
+		}
 	}
 }
 

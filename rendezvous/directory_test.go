@@ -96,7 +96,7 @@ func TestDirectoryFingerprintReachesNewest(t *testing.T) {
 	require.Equal(t, a, d.find("a"), "a name brings the fingerprint with it")
 	d.mustHave(t, b, "", now)
 	require.Equal(t, b, d.find("a"))
-	d.deregister(b, "")
+	d.deregister(b, "", now)
 	require.Equal(t, a, d.find("a"))
 	d.leave(a, now)
 	require.Nil(t, d.find("a"))
@@ -113,11 +113,11 @@ func TestDirectoryNames(t *testing.T) {
 	d.leave(a, now)
 	require.Equal(t, []string{"y"}, d.ids("a"), "a held name is not live")
 	require.Empty(t, d.ids("b"))
-	d.deregister(b, "z")
+	d.deregister(b, "z", now)
 	other := d.at(t, "b", now)
 	_, err := d.register(other, "z", now)
 	require.ErrorIs(t, err, CodeIDTaken, "only its session can give a name up")
-	d.deregister(other, "y")
+	d.deregister(other, "y", now)
 	require.Equal(t, b, d.find("y"))
 }
 

@@ -28,7 +28,7 @@ type Server struct {
 	Logger    *slog.Logger  // nil is silent
 	Agent     string        // told to clients; may be empty
 	Keepalive time.Duration // clients ping this often, and are gone after 2.5 times that in silence; 0: 25 s
-	Hold      time.Duration // how long a name stays with its key after its session ended; 0: 1 min, negative: not at all
+	Hold      time.Duration // how long a name stays with its key after its session ended, and if it is more than the default, after it was given up; 0: 1 min, negative: not at all
 	Patience  time.Duration // how long a peer may take to answer an Offer; 0: 10 s
 	Greeting  time.Duration // from the accepted connection to its Hello; 0: 10 s
 	Drain     time.Duration // over which Shutdown spreads the clients' return; 0: 5 s

@@ -149,7 +149,7 @@ func (s *session) serve(m message) error {
 	case *register:
 		s.register(m)
 	case *deregister:
-		srv.directory.deregister(s, m.ID)
+		srv.directory.deregister(s, m.ID, srv.now())
 		s.tell(&deregistered{Ref: m.Ref})
 	case *lookup:
 		s.lookup(m)

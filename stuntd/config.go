@@ -48,6 +48,14 @@ type Config struct {
 	// share one. Empty: it is kept in memory only.
 	Record string
 
+	// NameHold is how long a name stays with its key after the session that had it
+	// has ended. Zero is a minute, which does for a node that reconnects.
+	NameHold time.Duration
+
+	// Names is a file for which key each name belongs to, so that NameHold goes on
+	// over a restart. No two servers may share one. Empty: it is kept in memory only.
+	Names string
+
 	// Drain is how long sessions get at Shutdown to say goodbye; they are
 	// told to come back, elsewhere or later, at moments spread over it.
 	// Zero is 10 seconds.
@@ -169,6 +177,9 @@ func (c *Config) check() error {
 	}
 	if c.Drain < 0 {
 		return errors.New("the drain time is negative")
+	}
+	if c.NameHold < 0 {
+		return errors.New("the hold time of names is negative")
 	}
 	if c.Keepalive < 0 {
 		return errors.New("the keepalive time is negative")

@@ -68,7 +68,7 @@ func (f *logFormat) Set(s string) error {
 // defaults. docs/server.md has the same table; a test compares the two.
 func (o *options) flagSet() *flag.FlagSet {
 	def, _ := Limits{}.withDefaults() // the zero value is never refused
-	o.Listen, o.format = []string{DefaultListen}, logText
+	o.Listen, o.format, o.NameHold = []string{DefaultListen}, logText, time.Minute
 
 	fs := flag.NewFlagSet("stuntd", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // parse returns the error; Main prints it in one line
@@ -81,6 +81,8 @@ func (o *options) flagSet() *flag.FlagSet {
 	fs.StringVar(&o.Record, "record", "", "`file` for what the outcomes of dials have taught; without one, it is kept in memory only")
 	fs.StringVar(&o.Admin.Listen, "admin", "", "TCP `address` for the operator: metrics, a page, profiles; best on 127.0.0.1. Without one, there is none")
 	fs.StringVar(&o.Admin.TokenFile, "admin-token", "", "`file` with a token that requests to -admin must name; needed where others reach it")
+	fs.Var((*days)(&o.NameHold), "name-hold", "`duration`, as in 12h or 30d, that a name stays with its key after its session ended")
+	fs.StringVar(&o.Names, "names", "", "`file` for which key each name belongs to; without one, it is kept in memory only")
 	fs.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` to log: debug, info, warn or error")
 	fs.Var(&o.format, "log-format", "`format` of the log on stderr: text or json")
 	fs.DurationVar(&o.Drain, "drain", o.Config.drain(), "how long sessions get to say goodbye at SIGTERM")

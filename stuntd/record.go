@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -18,58 +17,73 @@ import (
 // a crash may cost. It is some megabytes at most.
 const recordEvery = 5 * time.Minute
 
-// A recordFile keeps what a server has learnt from the outcomes of dials. One
-// server has it at a time.
+// A recordFile keeps what a server would forget when it ends. One server has it
+// at a time.
 type recordFile struct {
-	path string
-	meet *rendezvous.Server
-	log  *slog.Logger
+	path   string
+	most   int                // bytes
+	record func() []byte      // returns what is to be kept
+	recall func([]byte) error // takes it back
+	aside  bool               // a file that cannot be used is set aside
+	log    *slog.Logger
 
-	// Owned by openRecord, then by run:
+	// Owned by open, then by run:
 	written [sha256.Size]byte // the hash of what the file holds; zero: not known
 }
 
-// openRecord reads what an earlier server has learnt, if there is a file, and
-// writes it back, so that a place that cannot be written to is found out now. A
-// file that cannot be used is set aside: the server begins anew, and nobody has
-// lost what it may still hold.
-func openRecord(path string, meet *rendezvous.Server, log *slog.Logger) (*recordFile, error) {
-	f := &recordFile{path: path, meet: meet, log: log}
-	record, err := readRecord(path)
+// keepRecords has what the configuration names kept until ctx ends.
+func (s *Server) keepRecords(ctx context.Context, cfg *Config) error {
+	for _, f := range []*recordFile{
+		{path: cfg.Record, most: rendezvous.MaxRecord, record: s.meet.Record, recall: s.meet.Recall, aside: true},
+		// Without what it knew of names the server would give them to whoever
+		// comes first: a damaged file is for the operator to look at.
+		{path: cfg.Names, most: rendezvous.MaxNamesText, record: s.meet.Names, recall: s.meet.RecallNames},
+	} {
+		if f.log = s.log; f.path == "" {
+			continue
+		}
+		if err := f.open(); err != nil {
+			return err
+		}
+		s.mux.wg.Go(func() { f.run(ctx) })
+	}
+	return nil
+}
+
+// open reads what an earlier server has kept, if there is a file, and
+// writes it back, so that a place that cannot be written to is found out now. If
+// a file that cannot be used may be set aside, the server begins anew, and nobody
+// has lost what it may still hold.
+func (f *recordFile) open() error {
+	record, err := readFile(f.path, int64(f.most)+1)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, fmt.Errorf("the record: %w", err)
+		return fmt.Errorf("the record: %w", err)
 	default:
-		if err := meet.Recall(record); err != nil {
-			aside := path + ".bad"
-			if rerr := os.Rename(path, aside); rerr != nil {
-				return nil, fmt.Errorf("the record cannot be used (%w), nor be set aside: %w", err, rerr)
+		err := f.recall(record)
+		if err != nil && !f.aside {
+			return fmt.Errorf("%s: %w", f.path, err)
+		}
+		if err != nil {
+			aside := f.path + ".bad"
+			if rerr := os.Rename(f.path, aside); rerr != nil {
+				return fmt.Errorf("the record cannot be used (%w), nor be set aside: %w", err, rerr)
 			}
-			log.Warn("record set aside", "path", aside, "err", err)
+			f.log.Warn("record set aside", "path", aside, "err", err)
 			break
 		}
 		f.written = sha256.Sum256(record)
 	}
 	if err := f.save(); err != nil {
-		return nil, fmt.Errorf("the record: %w", err)
+		return fmt.Errorf("the record: %w", err)
 	}
-	return f, nil
-}
-
-// readRecord reads no more than a record can have, and one byte.
-func readRecord(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, rendezvous.MaxRecord+1))
+	return nil
 }
 
 // save writes the file, whole or not at all, if it would change.
 func (f *recordFile) save() error {
-	record := f.meet.Record()
+	record := f.record()
 	sum := sha256.Sum256(record)
 	if sum == f.written {
 		return nil

@@ -91,3 +91,26 @@ func TestRecordThatCannotBeKept(t *testing.T) {
 		})
 	}
 }
+
+// A pinned name is its owner's after a restart, whether that was orderly or not.
+func TestNamesSurviveARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "names")
+	cfg := Config{Names: path, NameHold: 24 * time.Hour}
+	s := start(t, cfg)
+	key, id := newKey(t)
+	require.NoError(t, client(t, s, rendezvous.ClientConfig{Key: key}).Register(t.Context(), "alice"))
+	require.NoError(t, s.Close())
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "alice "+id+" ")
+
+	s = start(t, cfg)
+	other := client(t, s, rendezvous.ClientConfig{})
+	require.ErrorIs(t, other.Register(t.Context(), "alice"), rendezvous.CodeIDTaken)
+	require.NoError(t, client(t, s, rendezvous.ClientConfig{Key: key}).Register(t.Context(), "alice"))
+	require.NoError(t, s.Close())
+
+	require.NoError(t, os.WriteFile(path, []byte("alice "+id+"\n"), 0o600))
+	_, err = Start(Config{Listen: []string{"127.0.0.1:0"}, StateDir: t.TempDir(), Names: path})
+	require.ErrorContains(t, err, path+": rendezvous: not a list of names: line 1: ", "it would give alice to the first who comes")
+}

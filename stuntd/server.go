@@ -62,6 +62,9 @@ func Start(cfg Config) (_ *Server, err error) {
 			s.closeListeners()
 			s.closeAdmin()
 			s.closeACME()
+			if s.meet != nil {
+				s.meet.Close()
+			}
 		}
 	}()
 	network := &sock.Net{Open: cfg.Open}
@@ -87,12 +90,8 @@ func Start(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.wire(network, pub, fitFiles(limits, s.log), &cfg)
-	if cfg.Record != "" {
-		record, err := openRecord(cfg.Record, s.meet, s.log)
-		if err != nil {
-			return nil, err
-		}
-		s.mux.wg.Go(func() { record.run(ctx) })
+	if err := s.keepRecords(ctx, &cfg); err != nil {
+		return nil, err
 	}
 	s.wireRelay(&cfg.Relay, secret)
 	s.newBoard(cert)
@@ -160,6 +159,7 @@ func (s *Server) wire(network *sock.Net, pub public, l Limits, cfg *Config) {
 		Agent:     "stuntd " + version(),
 		Drain:     cfg.drain(),
 		Keepalive: cfg.Keepalive,
+		Hold:      cfg.NameHold,
 		Limits: rendezvous.Limits{
 			Handshakes:        -1, // ours are done before theirs begin
 			SessionsPerSource: max(1, l.ConnsPerSource*3/4),

@@ -111,19 +111,39 @@ func (o *tokenFlags) flagSet() *flag.FlagSet {
 	return fs
 }
 
-// span is a duration in which a day is a unit, and never the longest one.
-type span time.Duration
+// days is a duration in which a day is a unit.
+type days time.Duration
 
-func (s *span) String() string {
+func (s *days) String() string {
 	const day = 24 * time.Hour
-	switch d := time.Duration(*s); {
-	case d == 0:
-		return "never"
-	case d%day == 0:
-		return strconv.Itoa(int(d/day)) + "d"
-	default:
+	if d := time.Duration(*s); d == 0 || d%day != 0 {
 		return d.String()
 	}
+	return strconv.Itoa(int(time.Duration(*s)/day)) + "d"
+}
+
+func (s *days) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if n, ok := strings.CutSuffix(text, "d"); ok {
+		var many uint64
+		many, err = strconv.ParseUint(n, 10, 16) // 180 years at most: it can't overflow
+		d = time.Duration(many) * 24 * time.Hour
+	}
+	if err != nil || d < time.Second {
+		return errors.New("neither 30d, 12h or the like")
+	}
+	*s = days(d)
+	return nil
+}
+
+// span is one that may be without end.
+type span time.Duration // zero: never over
+
+func (s *span) String() string {
+	if *s == 0 {
+		return "never"
+	}
+	return (*days)(s).String()
 }
 
 func (s *span) Set(text string) error {
@@ -131,17 +151,7 @@ func (s *span) Set(text string) error {
 		*s = 0
 		return nil
 	}
-	d, err := time.ParseDuration(text)
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		var n uint64
-		n, err = strconv.ParseUint(days, 10, 16) // 180 years at most: it can't overflow
-		d = time.Duration(n) * 24 * time.Hour
-	}
-	if err != nil || d < time.Second {
-		return errors.New("neither 30d, 12h or the like nor never")
-	}
-	*s = span(d)
-	return nil
+	return (*days)(s).Set(text)
 }
 
 // tokenMain is stuntd token; it returns the exit code as Main does.
