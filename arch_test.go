@@ -52,7 +52,7 @@ var rooms = map[string][]string{
 	"stuntd/access": {"rendezvous", "github.com/fxamacker/cbor/v2"},
 	"stuntd/status": {"probe", "rendezvous", "relay", "github.com/prometheus/client_golang"},
 
-	"stuntd":     {"internal/sock", "probe", "rendezvous", "relay", "stuntd/access", "stuntd/status", "golang.org/x/crypto", "golang.org/x/net", "golang.org/x/sys", "golang.org/x/time"},
+	"stuntd":     {"internal/keyrate", "internal/sock", "probe", "rendezvous", "relay", "stuntd/access", "stuntd/status", "golang.org/x/crypto", "golang.org/x/net", "golang.org/x/sys", "golang.org/x/time"},
 	"cmd/stuntd": {"stuntd"},
 
 	// TCP without a kernel, for tests in virtual time.

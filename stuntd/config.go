@@ -97,7 +97,8 @@ type Limits struct {
 	// Conns are connections in all: 32768, some 600 MiB if all were sessions.
 	// Start lowers it to what the limit on open files allows.
 	Conns int
-	// ConnsPerSource are connections of one source: 256. Three quarters of
+	// ConnsPerSource are connections of one source, and those that it may begin
+	// in a second, in bursts of twice that: 256. Three quarters of
 	// them can be sessions. The rest is for STUN, and for telling a node that
 	// is one too many so: a connection over this limit is closed unheard.
 	ConnsPerSource int

@@ -4,6 +4,11 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/gostunt/stunt/internal/keyrate"
 )
 
 // Why a connection is refused. They reach nobody but the log: the client sees
@@ -13,6 +18,8 @@ var (
 	errConnsSource    = &overLimit{"connections_per_source", "connections of one source"}
 	errConnsSite      = &overLimit{"connections_per_site", "connections of one IPv6 /48"}
 	errHalfOpenSite   = &overLimit{"half_open_per_site", "half-open connections of one IPv6 /48"}
+	errRateSource     = &overLimit{"connection_rate", "connections per second of one source"}
+	errRateSite       = &overLimit{"connection_rate_of_site", "connections per second of one IPv6 /48"}
 	errHalfOpen       = &overLimit{"half_open", "half-open connections in all"}
 	errHalfOpenSource = &overLimit{"half_open_per_source", "half-open connections of one source"}
 )
@@ -38,6 +45,12 @@ type door struct {
 	mu      sync.Mutex // guards following
 	all     tally
 	sources map[netip.Prefix]tally // and, by their own prefixes, sites
+
+	// A handshake costs us more than the client, and one that is soon over takes
+	// no place for long: so how fast they come is limited, too. A source may begin
+	// as many a second as it may have, in bursts of twice that; a site what
+	// siteHalfOpen sources may.
+	rate, siteRate keyrate.Limiter[netip.Prefix]
 }
 
 // A site gets the connections of so many sources, and the half-open ones of so
@@ -66,8 +79,16 @@ func (t tally) plus(conns, halfOpen int) tally {
 	return tally{t.conns + conns, t.halfOpen + halfOpen}
 }
 
+// minRate is the least that a source may begin in a second: a node that comes
+// begins with a dozen.
+const minRate = 32
+
 func newDoor(l Limits, m *memory) *door {
-	return &door{limits: l, memory: m, sources: make(map[netip.Prefix]tally)}
+	d := &door{limits: l, memory: m, sources: make(map[netip.Prefix]tally)}
+	perSecond := max(l.ConnsPerSource, minRate)
+	d.rate.Rate, d.rate.Burst = rate.Limit(perSecond), 2*perSecond
+	d.siteRate.Rate, d.siteRate.Burst = siteHalfOpen*d.rate.Rate, siteHalfOpen*d.rate.Burst
+	return d
 }
 
 // admit lets nc in, half-open, or says which limit it is over; it then still
@@ -81,11 +102,13 @@ func (d *door) admit(nc net.Conn) (*conn, error) {
 	case strain >= fewHandshakes:
 		halfOpen /= fewer
 	}
+	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	of := d.sources[c.source]
 	var around tally
-	if site, ok := siteOf(c.source); ok {
+	site, inSite := siteOf(c.source)
+	if inSite {
 		around = d.sources[site]
 	}
 	// The source's own limits come first: who is over them should not be
@@ -105,6 +128,10 @@ func (d *door) admit(nc net.Conn) (*conn, error) {
 		return nil, errHalfOpen
 	case d.all.halfOpen >= halfOpen:
 		return nil, errMemory
+	case !d.rate.Allow(c.source, now): // last, as it counts
+		return nil, errRateSource
+	case inSite && !d.siteRate.Allow(site, now):
+		return nil, errRateSite
 	}
 	d.count(c.source, 1, 1)
 	return c, nil

@@ -219,6 +219,40 @@ func from(t *testing.T, ip string) net.Conn {
 	return fakeTCP{a, netip.MustParseAddr(ip)}
 }
 
+// Connections that are soon over take no place, and still their number in a
+// second is limited.
+func TestDoorRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, err := Limits{ConnsPerSource: minRate}.withDefaults()
+		require.NoError(t, err)
+		d := newDoor(l, nil)
+		come := func(ip string) error {
+			c, err := d.admit(from(t, ip))
+			if err == nil {
+				c.Close()
+			}
+			return err
+		}
+		for range 2 * minRate {
+			require.NoError(t, come("192.0.2.1"))
+		}
+		require.ErrorIs(t, come("192.0.2.1"), errRateSource)
+		require.NoError(t, come("192.0.2.2"), "another source is not concerned")
+		time.Sleep(time.Second)
+		for range minRate {
+			require.NoError(t, come("192.0.2.1"))
+		}
+		require.ErrorIs(t, come("192.0.2.1"), errRateSource)
+		for _, ip := range networks(siteHalfOpen) {
+			for range 2 * minRate {
+				require.NoError(t, come(ip))
+			}
+		}
+		require.ErrorIs(t, come("2001:db8:0:ffff::1"), errRateSite)
+		require.NoError(t, come("2001:db8:1::1"))
+	})
+}
+
 // networks returns an address in each of n /64s of one /48.
 func networks(n int) (ips []string) {
 	for i := range n {

@@ -22,6 +22,8 @@ var limits = []limit{
 	{"connections", "connections in all", "-max-conns"},
 	{"memory", "memory, of which too little is left for what is new", "-max-memory"},
 	{"connections_per_source", "connections of one source", "-max-conns-per-source"},
+	{"connection_rate", "connections per second of one source, as many as it may have", "-max-conns-per-source"},
+	{"connection_rate_of_site", "those of one IPv6 /48, four times as many", "-max-conns-per-source"},
 	{"connections_per_site", "connections of one IPv6 /48, which gets 16 times as many", "-max-conns-per-source"},
 	{"half_open_per_site", "those of them whose handshake is not finished, four times as many", "-max-half-open-per-source"},
 	{"half_open", "connections in all whose handshake is not finished", "-max-half-open"},
