@@ -60,6 +60,7 @@ func asset(w http.ResponseWriter, r *http.Request) {
 func (b *Board) look(now time.Time, who string) *view {
 	dials := b.recent.list()
 	peers, some := b.peers(who)
+	rows := peerRows(peers, dials, now)
 	v := &view{
 		Version: b.config.Version,
 		Now:     now,
@@ -68,8 +69,8 @@ func (b *Board) look(now time.Time, who string) *view {
 		Methods: b.methodRows(dials),
 		Relay:   b.relayFacts(),
 		Limits:  b.limitRows(),
-		Peers:   peersView{Asked: who, Rows: peerRows(peers, dials, now), Some: some},
-		Recent:  dialRows(dials, now),
+		Peers:   peersView{Asked: who, Rows: rows, Some: some},
+		Recent:  dialRows(dials, rows, now),
 	}
 	past := minutesOf(append(b.past.list(), b.now(now)), now)
 	v.Charts = []chart{dialChart(past), relayChart(past), sessionChart(past)}

@@ -110,17 +110,27 @@ const mostDials = 25
 
 // A dialRow is one of the last dials.
 type dialRow struct {
-	Ago, From, To     string
-	FromNAT, ToNAT    string
+	Ago               string
+	From, To          endOfDial
 	Result, How, Took string
 }
 
-func dialRows(dials []dial, now time.Time) []dialRow {
+type endOfDial struct{ Name, Key, NAT string }
+
+// dialRows names the ends by what they are called now, if they are among peers.
+func dialRows(dials []dial, peers []peerRow, now time.Time) []dialRow {
+	called := make(map[string]string)
+	for _, p := range peers {
+		called[p.Fingerprint] = p.Names
+	}
+	end := func(k [32]byte, c class) endOfDial {
+		fingerprint := rendezvous.Fingerprint(k[:])
+		return endOfDial{called[fingerprint], fingerprint, c.String()}
+	}
 	var rows []dialRow
 	for _, d := range dials[:min(len(dials), mostDials)] {
-		row := dialRow{Ago: since(now.Sub(d.at)), From: rendezvous.Fingerprint(d.caller[:]), To: rendezvous.Fingerprint(d.callee[:]),
-			FromNAT: d.from.String(), ToNAT: d.to.String(), Result: d.result.String(), How: d.method, Took: milliseconds(d.took)}
-		rows = append(rows, row)
+		rows = append(rows, dialRow{Ago: since(now.Sub(d.at)), From: end(d.caller, d.from), To: end(d.callee, d.to),
+			Result: d.result.String(), How: d.method, Took: milliseconds(d.took)})
 	}
 	return rows
 }
