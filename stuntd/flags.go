@@ -121,9 +121,16 @@ func (o *options) parse(args []string) (*flag.FlagSet, error) {
 	if fs.NArg() > 0 {
 		return fs, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
+	if err := fromEnvironment(fs); err != nil {
+		return fs, err
+	}
+	return fs, o.Config.check()
+}
+
+// fromEnvironment sets the flags that were not given.
+func fromEnvironment(fs *flag.FlagSet) (err error) {
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	var err error
 	fs.VisitAll(func(f *flag.Flag) {
 		v, ok := os.LookupEnv(envName(f.Name))
 		if !ok || given[f.Name] || err != nil {
@@ -133,10 +140,7 @@ func (o *options) parse(args []string) (*flag.FlagSet, error) {
 			err = fmt.Errorf("invalid value %q for $%s: %w", v, envName(f.Name), serr)
 		}
 	})
-	if err != nil {
-		return fs, err
-	}
-	return fs, o.Config.check()
+	return err
 }
 
 // newLogger returns the logger that the command line asks for.

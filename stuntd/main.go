@@ -18,7 +18,7 @@ import (
 // sessions, and returns the exit code: 0, 1 if the server could not start, 2
 // if args are wrong. SIGHUP has it read its files again; all other signals are
 // the caller's business. With "token" as the first of args it makes one, or shows
-// what is in one, and no server runs.
+// what is in one; with "check" it says whether a server is right. No server runs then.
 //
 // When the server can be used it prints one line to stdout, "ready" and the
 // address for clients; stdout gets nothing else. Logs go to stderr. The
@@ -27,6 +27,9 @@ import (
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == "token" {
 		return tokenMain(args[1:], os.Stdin, stdout, stderr)
+	}
+	if len(args) > 0 && args[0] == "check" {
+		return checkMain(ctx, args[1:], stdout, stderr)
 	}
 	var o options
 	fs, err := o.parse(args)
@@ -73,6 +76,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func usage(fs *flag.FlagSet, w io.Writer) {
 	fmt.Fprint(w, `Usage: stuntd [flags]
+       stuntd check [flags] [address]
        stuntd token new|show [flags]
 
 The server that stunt nodes meet at: rendezvous (TLS), STUN and relay on one TCP port.

@@ -1,0 +1,212 @@
+package stuntd
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/gostunt/stunt/internal/sock"
+	"github.com/gostunt/stunt/stuntd/check"
+)
+
+// look says what a server with this configuration would meet with on this
+// machine. It changes nothing there: no key is made, no file written.
+func (c *Config) look(ctx context.Context, r *check.Report) {
+	c.lookAtKey(r)
+	c.lookAtListen(ctx, r)
+	c.lookAtAddresses(r)
+	c.lookAtFiles(r)
+	c.lookAtLimits(r)
+	lookAtClock(r)
+}
+
+// lookAtKey looks at what nodes know the server by.
+func (c *Config) lookAtKey(r *check.Report) {
+	if c.CertFile != "" {
+		f, err := loadCert(c.CertFile, c.KeyFile)
+		if err != nil {
+			r.Bad("certificate", "", "%v", err)
+			return
+		}
+		cert, _ := f.get(nil) // it has been read
+		switch left := time.Until(cert.Leaf.NotAfter); {
+		case left < 0:
+			r.Bad("certificate", "renew it", "it has ended on %s", cert.Leaf.NotAfter.UTC().Format(time.DateOnly))
+		case left < 14*24*time.Hour: // as check.Remote has it
+			r.Doubt("certificate", "see why it was not renewed", "it ends in %d days", int(left.Hours()/24))
+		default:
+			r.Good("certificate", "%s, until %s", strings.Join(cert.Leaf.DNSNames, ", "), cert.Leaf.NotAfter.UTC().Format(time.DateOnly))
+		}
+		return
+	}
+	dir, err := c.stateDir()
+	if err != nil {
+		r.Bad("key", "", "%v", err)
+		return
+	}
+	path := filepath.Join(dir, "server.key")
+	_, err = readKey(path)
+	info, serr := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		r.Doubt("key", "", "%s is made at the first start: nodes will need the new pin", path)
+	case err != nil:
+		r.Bad("key", "put the copy back that you have of it", "%v", err)
+	case serr == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0:
+		r.Bad("key", "chmod 600 "+path, "others on this machine can read %s, and be this server", path)
+	default:
+		r.Good("key", "%s, of which you should have a copy", path)
+	}
+}
+
+// lookAtListen tries to listen. If something does already, it should be us.
+func (c *Config) lookAtListen(ctx context.Context, r *check.Report) {
+	for _, addr := range c.listen() {
+		ln, err := new(sock.Net).ListenExclusive(ctx, addr)
+		switch {
+		case err == nil:
+			ln.Close()
+			r.Good("listen", "%s is free", addr)
+		case sock.Classify(err) == sock.AddrInUse && answers(ctx, addr):
+			r.Good("listen", "%s is in use, by something that answers STUN as a server does", addr)
+		case sock.Classify(err) == sock.AddrInUse:
+			r.Bad("listen", "stop what has it, or listen elsewhere (-listen)", "%s is in use by another program", addr)
+		default:
+			r.Bad("listen", "name an address of this machine (-listen)", "%v", err)
+		}
+	}
+}
+
+// answers reports whether a STUN server answers at an address of ours.
+func answers(ctx context.Context, addr string) bool {
+	a, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return false
+	}
+	at := a.AddrPort()
+	if !at.Addr().IsValid() || at.Addr().IsUnspecified() {
+		at = sock.Loopback(at.Port())
+	}
+	return check.AnswersSTUN(ctx, netip.AddrPortFrom(at.Addr().Unmap(), at.Port()))
+}
+
+// lookAtAddresses says what nodes can learn from the addresses, and what they
+// are told to dial.
+func (c *Config) lookAtAddresses(r *check.Report) {
+	own, err := new(sock.Net).Prefixes()
+	if err != nil {
+		r.Doubt("addresses", "", "those of this machine are not known: %v", err)
+		return
+	}
+	pub, err := parsePublic(c.Public, own)
+	if err != nil {
+		r.Bad("public", "", "%v", err)
+		return
+	}
+	ips, ports := make(map[string]bool), make(map[string]bool)
+	for _, addr := range c.listen() {
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			continue // that it can't listen was said
+		}
+		ips[host], ports[port] = true, true
+	}
+	const more = "listen on two IPs and two ports, all four (-listen)"
+	switch {
+	case len(ips) > 1 && len(ports) > 1 && len(c.listen()) >= 4:
+		r.Good("addresses", "two addresses and two ports: nodes can learn all about their NAT")
+	case len(ports) > 1:
+		r.Doubt("addresses", more, "one address: nodes don't learn whether their NAT depends on the peer's, nor all of whom it lets in")
+	default:
+		r.Doubt("addresses", more, "one port: nodes learn their public address, and little of their NAT")
+	}
+	host := pub.host
+	if host == "" {
+		host = pub.ownHost(c.first(), c.leaf(), own)
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && (ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast()) {
+		r.Doubt("public", "say what the outside sees (-public), if nodes are to come from there", "nodes are told %s, which only this network reaches", host)
+	} else {
+		r.Good("public", "nodes are told %s", host)
+	}
+}
+
+// first returns the first address that is listened on.
+func (c *Config) first() netip.Addr {
+	a, err := net.ResolveTCPAddr("tcp", c.listen()[0])
+	if err != nil || !a.AddrPort().Addr().IsValid() {
+		return netip.IPv6Unspecified()
+	}
+	return a.AddrPort().Addr()
+}
+
+// leaf returns the certificate that names the server, or one without a name.
+func (c *Config) leaf() *tls.Certificate {
+	if c.CertFile != "" {
+		if cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err == nil {
+			return &cert
+		}
+	}
+	return &tls.Certificate{Leaf: new(x509.Certificate)}
+}
+
+// lookAtFiles looks at the other files that flags name.
+func (c *Config) lookAtFiles(r *check.Report) {
+	for _, f := range []struct {
+		about, path string
+		read        func() error
+	}{
+		{"relay secret", c.Relay.SecretFile, func() error { _, err := c.Relay.secret(); return err }},
+		{"admin token", c.Admin.TokenFile, func() error { _, err := c.Admin.token(); return err }},
+		{"access", c.Access.File, func() error { _, _, err := (&Config{Access: Access{File: c.Access.File}}).gate(); return err }},
+		{"record", c.Record, func() error {
+			_, err := os.Stat(filepath.Dir(c.Record))
+			return err
+		}},
+	} {
+		if f.path == "" {
+			continue
+		}
+		if err := f.read(); err != nil {
+			r.Bad(f.about, "", "%v", err)
+		} else {
+			r.Good(f.about, "%s", f.path)
+		}
+	}
+}
+
+// lookAtLimits compares the limit on open files with that on connections.
+func (c *Config) lookAtLimits(r *check.Report) {
+	asked, _ := c.Limits.withDefaults() // checked
+	got := fitFiles(asked, slog.New(slog.DiscardHandler))
+	const do = "raise the limit on open files (ulimit -n, LimitNOFILE=)"
+	switch {
+	case got.Conns < asked.Conns/8:
+		r.Bad("files", do, "%d connections are all that the limit on open files allows, of %d", got.Conns, asked.Conns)
+	case got.Conns < asked.Conns:
+		r.Doubt("files", do, "%d connections are all that the limit on open files allows, of %d", got.Conns, asked.Conns)
+	default:
+		r.Good("files", "enough for %d connections", got.Conns)
+	}
+}
+
+func lookAtClock(r *check.Report) {
+	switch ok, err := synchronised(); {
+	case err != nil:
+		r.Doubt("clock", "", "%v", err)
+	case !ok:
+		r.Doubt("clock", "let NTP set it: relays of several servers and tokens need it", "nothing keeps the clock of this machine right")
+	default:
+		r.Good("clock", "it is kept right")
+	}
+}
