@@ -12,6 +12,21 @@ import (
 	"github.com/gostunt/stunt/stuntd/access"
 )
 
+// TestUnit: the flags of the systemd unit are ones, and the folder that it writes
+// to is the one that it has.
+func TestUnit(t *testing.T) {
+	unit, err := os.ReadFile("../deploy/stuntd.service")
+	require.NoError(t, err)
+	start := regexp.MustCompile(`(?m)^ExecStart=/usr/local/bin/stuntd (.*)$`).FindStringSubmatch(string(unit))
+	require.NotNil(t, start)
+	var o options
+	_, err = o.parse(strings.Fields(start[1]))
+	require.NoError(t, err)
+	require.Equal(t, "/var/lib/stuntd", filepath.Dir(o.Record))
+	require.Contains(t, string(unit), "\nStateDirectory=stuntd\n")
+	require.True(t, o.Admin.local())
+}
+
 // TestDocumentedRules takes the example of docs/server.md for what it is said
 // to be: a server for a team, with a guest who may reach one machine.
 func TestDocumentedRules(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -33,6 +34,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 		want = append(want, name)
 	}
 	require.ElementsMatch(t, want, got)
+	for _, name := range regexp.MustCompile("stuntd_[a-z_]+").FindAllString(string(page), -1) { // alerts too
+		require.True(t, slices.ContainsFunc(want, func(w string) bool { return w == name || strings.HasPrefix(w, name+"{") }), name)
+	}
 }
 
 // TestLimitsAreKnown: what the parts count has a place in the list, and a word

@@ -22,7 +22,7 @@ import (
 
 // The pictures of docs/operate.md:
 //
-//	go test ./stuntd/status -run TestScreenshots -timeout 1h -screenshots ../../docs -dial-for 20m
+//	go test ./stuntd/status -run TestScreenshots -timeout 1h -screenshots "$PWD/docs" -dial-for 22m
 var (
 	screenshots = flag.String("screenshots", "", "folder to write pictures of the page to")
 	dialFor     = flag.Duration("dial-for", time.Minute, "how long nodes dial each other before")
