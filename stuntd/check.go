@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/gostunt/stunt/rendezvous"
@@ -28,13 +29,16 @@ wrong, and what to do. The exit code is 1 if anything is wrong.
 func checkMain(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var o options
 	fs := o.flagSet()
-	token := fs.String("token", "", "`token` to be let in with")
+	token := fs.String("token", "", "`token` to be let in with (default $STUNT_TOKEN)")
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(stdout, checkUsage)
 		fs.SetOutput(stdout)
 		fs.PrintDefaults()
 		return 0
+	}
+	if *token == "" {
+		*token = os.Getenv("STUNT_TOKEN")
 	}
 	var servers []rendezvous.ServerAddr
 	switch {

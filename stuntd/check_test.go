@@ -99,3 +99,17 @@ func TestCheckThere(t *testing.T) {
 	require.Zero(t, code)
 	require.Contains(t, says, "stuntd check [flags]")
 }
+
+func TestCheckWithToken(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, Config{StateDir: dir, Access: Access{Tokens: true}})
+	code, says := checked(t, s.Address())
+	require.Zero(t, code, "%s", says)
+	require.Contains(t, says, "warning  session")
+	var token, stderr bytes.Buffer
+	require.Zero(t, Main(t.Context(), []string{"token", "new", "-state", dir}, &token, &stderr), "%s", stderr.String())
+	t.Setenv("STUNT_TOKEN", strings.TrimSpace(token.String()))
+	code, says = checked(t, s.Address())
+	require.Zero(t, code, "%s", says)
+	require.Contains(t, says, "ok       relay")
+}

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -202,13 +203,13 @@ func TestSomethingElse(t *testing.T) {
 		off  time.Duration
 		says string
 	}{
-		{-time.Hour, "wrong: clock        it differs from the one here by -1h0m0s"},
+		{-time.Hour, "wrong: clock        it differs from the one here by -"},
 		{20 * time.Second, "warning: clock        it differs from the one here by "},
 		{0, "ok: clock        it agrees"},
 	} {
 		ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
 		require.NoError(t, err)
-		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Date", time.Now().Add(tt.off).UTC().Format(http.TimeFormat))
 			io.WriteString(w, "hello")
 		})}
