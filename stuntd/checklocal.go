@@ -49,6 +49,10 @@ func (c *Config) lookAtKey(r *check.Report) {
 		}
 		return
 	}
+	if len(c.ACME.Hosts) > 0 {
+		r.Good("certificate", "for %s, from an authority (-acme-host): look from elsewhere whether it is there", strings.Join(c.ACME.Hosts, ", "))
+		return
+	}
 	dir, err := c.stateDir()
 	if err != nil {
 		r.Bad("key", "", "%v", err)
@@ -131,7 +135,11 @@ func (c *Config) lookAtAddresses(r *check.Report) {
 		r.Doubt("addresses", more, "one port: nodes learn their public address, and little of their NAT")
 	}
 	host := pub.host
-	if host == "" {
+	switch {
+	case host != "":
+	case len(c.ACME.Hosts) > 0:
+		host = c.ACME.Hosts[0]
+	default:
 		host = pub.ownHost(c.first(), c.leaf(), own)
 	}
 	if ip, err := netip.ParseAddr(host); err == nil && (ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast()) {

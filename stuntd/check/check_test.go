@@ -119,6 +119,8 @@ func TestDeployments(t *testing.T) {
 		{name: "tokens", config: stuntd.Config{Access: stuntd.Access{Tokens: true}}, worst: check.Warning, about: "session", says: token},
 		{name: "another key", change: func(a *rendezvous.ServerAddr) { a.Pin[0]++ }, worst: check.Wrong, about: "certificate", says: "another than the pinned"},
 		{name: "no pin", change: func(a *rendezvous.ServerAddr) { a.Pin = rendezvous.Pin{} }, worst: check.Wrong, about: "certificate", says: "give nodes the address with its pin"},
+		{name: "an address of last year", change: func(a *rendezvous.ServerAddr) { a.Other = netip.MustParseAddrPort("127.0.0.8:99") }, worst: check.Warning,
+			about: "address", says: "that 127.0.0.8:99 answers STUN as well, the server itself says that there is none"},
 		{name: "nobody listens", change: func(a *rendezvous.ServerAddr) { a.Port = 1 }, worst: check.Wrong, about: "port", says: "connection refused"},
 		{name: "no such name", change: func(a *rendezvous.ServerAddr) { a.Host = "nowhere.invalid" }, worst: check.Wrong, about: "name", says: "not found"},
 		{name: "relay elsewhere that is not there", config: stuntd.Config{Relay: stuntd.Relay{Off: true, At: []string{"127.0.0.1:1"}, SecretFile: secret(t)}},

@@ -26,6 +26,9 @@ func (v *visit) stun(ctx context.Context, at netip.AddrPort) {
 		return
 	}
 	v.Good("stun", "%v sees this host as %v", at, mapped)
+	if told := v.told(at); told.IsValid() && told != other {
+		v.Doubt("address", "give nodes the address that it prints when it starts", "it says that %v answers STUN as well, the server itself says %s", told, orNone(other))
+	}
 	const more = "listen on two IPs and two ports, all four (-listen)"
 	switch {
 	case !other.IsValid():
@@ -40,6 +43,25 @@ func (v *visit) stun(ctx context.Context, at netip.AddrPort) {
 		v.Doubt("addresses", more, "one port: nodes don't learn whether their NAT depends on the peer's")
 	}
 	v.others(ctx, at, other)
+}
+
+// told returns what the server's address says of its other one, for who comes by at.
+func (v *visit) told(at netip.AddrPort) netip.AddrPort {
+	told := v.target.Server.Other
+	if at.Addr().Is6() {
+		told = v.target.Server.Other6
+	}
+	if told.IsValid() && told.Addr().IsUnspecified() {
+		told = netip.AddrPortFrom(at.Addr(), told.Port())
+	}
+	return told
+}
+
+func orNone(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return "that there is none"
+	}
+	return a.String()
 }
 
 // others connects to what nodes derive from the two that they are told.
