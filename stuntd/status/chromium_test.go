@@ -225,10 +225,10 @@ func (b *browser) press(key string, code int) {
 	}
 }
 
-// shot returns a PNG of what is to be seen, or of the whole page.
-func (b *browser) shot(whole bool) []byte {
+// shot returns a PNG of what is to be seen.
+func (b *browser) shot() []byte {
 	var s struct{ Data string }
-	b.into(&s, "Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": whole})
+	b.into(&s, "Page.captureScreenshot", map[string]any{"format": "png"})
 	png, err := base64.StdEncoding.DecodeString(s.Data)
 	require.NoError(b.t, err)
 	return png
