@@ -49,11 +49,12 @@ var rooms = map[string][]string{
 	".":              {"internal/sock", "internal/netwatch", "internal/resume", "internal/secure", "internal/punch", "portmap", "probe", "rendezvous", "golang.org/x/sync"},
 
 	// The server, which never sees the root: it does not dial anybody's peers.
-	"stuntd/access": {"rendezvous", "github.com/fxamacker/cbor/v2"},
-	"stuntd/check":  {"internal/sock", "relay", "rendezvous", "github.com/pion/stun/v3"},
-	"stuntd/status": {"probe", "rendezvous", "relay", "github.com/prometheus/client_golang"},
+	"stuntd/access":  {"rendezvous", "github.com/fxamacker/cbor/v2"},
+	"stuntd/check":   {"internal/sock", "relay", "rendezvous", "github.com/pion/stun/v3"},
+	"stuntd/cluster": {"rendezvous", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "golang.org/x/time"},
+	"stuntd/status":  {"probe", "rendezvous", "relay", "github.com/prometheus/client_golang"},
 
-	"stuntd":     {"internal/keyrate", "internal/sock", "probe", "rendezvous", "relay", "stuntd/access", "stuntd/check", "stuntd/status", "golang.org/x/crypto", "golang.org/x/net", "golang.org/x/sys", "golang.org/x/time"},
+	"stuntd":     {"internal/keyrate", "internal/sock", "probe", "rendezvous", "relay", "stuntd/access", "stuntd/check", "stuntd/cluster", "stuntd/status", "golang.org/x/crypto", "golang.org/x/net", "golang.org/x/sys", "golang.org/x/time"},
 	"cmd/stuntd": {"stuntd"},
 
 	// TCP without a kernel, for tests in virtual time.

@@ -329,6 +329,8 @@ func (s *clientSession) failed(e *Error) error {
 	case e.Code == CodeReplaced:
 		s.client.replaced(e.ID, e)
 		return e
+	case e.Code == CodeIDTaken && e.ID != "": // the name only; servers that were apart have compared
+		s.client.replaced(e.ID, e)
 	default:
 		return e
 	}

@@ -22,10 +22,10 @@ type dialTable struct {
 	all map[DialID]*dial
 }
 
-// A dial is one introduction of two sessions.
+// A dial is one introduction of two nodes.
 type dial struct {
 	id       DialID
-	from, to *session
+	from, to party
 	ask      bool // the callee was asked before anything was given away
 	began    time.Time
 	seen     atomic.Bool // the Trace knows how it was answered
@@ -55,7 +55,7 @@ type calls struct {
 func (t *dialTable) add(d *dial, patience time.Duration, late func(*dial)) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	from, to := &d.from.calls, &d.to.calls
+	from, to := d.from.calls, d.to.calls
 	switch {
 	case from.gone || to.gone:
 		return errorf(CodeUnknownPeer, "no such peer")
@@ -68,21 +68,79 @@ func (t *dialTable) add(d *dial, patience time.Duration, late func(*dial)) error
 	case to.in >= t.pendingIn/2 && to.unanswered(sourceOf(d.from.observed.Addr())) >= max(t.pendingIn/8, 2):
 		return errorf(CodeBusy, "the peer has too many dials of your address to answer").of(limitDialsBetween)
 	}
+	t.enter(d, patience, late)
+	return nil
+}
+
+// enter begins a dial for which there is room. Caller holds mu.
+func (t *dialTable) enter(d *dial, patience time.Duration, late func(*dial)) {
 	if t.all == nil {
 		t.all = make(map[DialID]*dial)
 	}
 	t.all[d.id] = d
-	from.keep(d)
-	to.keep(d)
-	from.out++
-	from.outgoing++
-	to.in++
+	d.from.calls.keep(d)
+	d.to.calls.keep(d)
+	d.from.calls.out++
+	d.from.calls.outgoing++
+	d.to.calls.in++
 	d.timer = time.AfterFunc(patience, func() {
 		if t.timeUp(d) {
 			late(d)
 		}
 	})
-	return nil
+}
+
+// found puts a dial in the place of one that was looking for its callee, unless
+// its caller has lost interest: the code then says how.
+func (t *dialTable) found(looking, d *dial, patience time.Duration, late func(*dial)) Code {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.all[d.id] != looking:
+		return CodePeerGone
+	case looking.canceled:
+		return CodeCanceled
+	}
+	t.forget(looking)
+	t.enter(d, patience, late)
+	return CodeNone
+}
+
+// goesOn reports whether there is still an answer to wait for.
+func (t *dialTable) goesOn(d *dial) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.all[d.id] == d && !d.canceled
+}
+
+// end forgets a dial that cannot come about, as the callee's side says. It
+// returns nil if nobody waits for it.
+func (t *dialTable) end(id DialID, by seat) *dial {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d := t.all[id]
+	if d == nil || d.to.seat != by || d.answered || d.canceled {
+		return nil
+	}
+	t.forget(d)
+	return d
+}
+
+// lost forgets the dials with a server that is gone and returns those whose end
+// here still waits for it.
+func (t *dialTable) lost(server string) (cut []*dial) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, d := range t.all {
+		if d.from.at != server && d.to.at != server {
+			continue
+		}
+		if !d.answered && !d.canceled {
+			cut = append(cut, d)
+		}
+		t.forget(d)
+	}
+	return cut
 }
 
 // unanswered counts the dials to a session that come from one source: where
@@ -90,7 +148,7 @@ func (t *dialTable) add(d *dial, patience time.Duration, late func(*dial)) error
 // took it. Caller holds mu.
 func (c *calls) unanswered(source netip.Prefix) (n int) {
 	for _, d := range c.dials {
-		if &d.to.calls == c && !d.answered && !d.canceled && sourceOf(d.from.observed.Addr()) == source {
+		if d.to.calls == c && !d.answered && !d.canceled && sourceOf(d.from.observed.Addr()) == source {
 			n++
 		}
 	}
@@ -122,7 +180,7 @@ func (t *dialTable) forget(d *dial) {
 	t.settle(d)
 	delete(t.all, d.id)
 	d.from.calls.outgoing--
-	for _, c := range []*calls{&d.from.calls, &d.to.calls} {
+	for _, c := range []*calls{d.from.calls, d.to.calls} {
 		if delete(c.dials, d.id); len(c.dials) == 0 {
 			c.dials = nil
 		}
@@ -139,11 +197,11 @@ func (t *dialTable) settle(d *dial) {
 
 // answer records the callee's answer. It returns nil if by has no such dial to
 // answer: it was given up in the meantime, or never was.
-func (t *dialTable) answer(id DialID, by *session, accepted bool) *dial {
+func (t *dialTable) answer(id DialID, by seat, accepted bool) *dial {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d := t.all[id]
-	if d == nil || d.to != by || d.answered || d.canceled {
+	if d == nil || d.to.seat != by || d.answered || d.canceled {
 		return nil
 	}
 	if !accepted {
@@ -158,11 +216,11 @@ func (t *dialTable) answer(id DialID, by *session, accepted bool) *dial {
 
 // cancel records that the caller has given the dial up. It stays for the
 // reports. It returns nil if there is nothing to tell the callee.
-func (t *dialTable) cancel(id DialID, by *session) *dial {
+func (t *dialTable) cancel(id DialID, by seat) *dial {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d := t.all[id]
-	if d == nil || d.from != by || d.canceled {
+	if d == nil || d.from.seat != by || d.canceled {
 		return nil
 	}
 	t.settle(d)
@@ -173,15 +231,15 @@ func (t *dialTable) cancel(id DialID, by *session) *dial {
 
 // report records that one end has told the outcome, once. When both have, the
 // dial is forgotten, and what is recorded of it changes no more.
-func (t *dialTable) report(m *Outcome, by *session) (d *dial, byCaller, both bool) {
+func (t *dialTable) report(m *Outcome, by seat) (d *dial, byCaller, both bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d = t.all[m.DialID]
-	if d == nil || d.from != by && d.to != by {
+	if d == nil || d.from.seat != by && d.to.seat != by {
 		return nil, false, false
 	}
 	side := 0
-	if d.to == by {
+	if d.to.seat == by {
 		side = 1
 	}
 	if d.reported[side] {

@@ -14,17 +14,20 @@ import (
 //
 // A name stays with its key for the hold time after the session that had it
 // has ended, so that nobody takes it from a node that is only reconnecting.
+// Several servers have one each; titles.go is about what they have in common.
 type directory struct {
 	hold        time.Duration // ≤ 0: not at all
 	idsPerKey   int
 	sessPerKey  int
 	quietPeriod time.Duration // a session not heard for so long may be dead
+	me          string        // the name of this server in a cluster; empty: it is alone
 
 	mu    sync.Mutex        // guards following, and every session's dialable
 	names map[string]*claim // by name, never a fingerprint
 	keys  map[string]*owner // by fingerprint
 	held  list.List         // of *claim, in the order of their times, as hold is constant
 	holds map[netip.Prefix]int
+	news  []string // names and fingerprints that have come or gone since takeNews; none if alone
 }
 
 // maxHolds is how many names are held for the keys of one source, which may come
@@ -40,12 +43,18 @@ type claim struct {
 	hold    *list.Element // in the directory's held, while it is
 	until   time.Time     // end of the hold
 	source  netip.Prefix  // that it is held for
+	bound   int64         // when the key took it, Unix ns
+	epoch   int64         // when the session did
+	pending bool          // other servers may still object
 }
 
 // An owner is a key with something in the directory.
 type owner struct {
 	sessions []*session // the one to be dialled by fingerprint last
 	names    []string
+	epoch    int64  // when a session last registered anything, Unix ns
+	bids     int    // that the other servers have not answered
+	away     string // the server that the fingerprint leads to; empty: this one
 }
 
 // join adds a session of a key. One too many is refused, unless an old one has
@@ -88,6 +97,7 @@ func (d *directory) leave(s *session, now time.Time) {
 // remove takes a session from its owner. Caller holds mu.
 func (d *directory) remove(o *owner, s *session, now time.Time) {
 	o.sessions = slices.DeleteFunc(o.sessions, func(x *session) bool { return x == s })
+	d.tell(s.fingerprint)
 	for _, name := range slices.Clone(o.names) {
 		c := d.names[name]
 		if c.session != s {
@@ -102,6 +112,7 @@ func (d *directory) remove(o *owner, s *session, now time.Time) {
 func (d *directory) release(c *claim, now time.Time) {
 	source := sourceOf(c.session.observed.Addr())
 	c.session = nil
+	d.tell(c.name)
 	if d.hold <= 0 || d.holds[source] >= maxHolds || d.held.Len() >= MaxNames {
 		d.free(c)
 		return
@@ -151,25 +162,28 @@ func (d *directory) register(s *session, id string, now time.Time) (replaced *se
 		return nil, errorf(CodeReplaced, "this session has ended")
 	}
 	if id != "" && id != s.fingerprint {
-		if replaced, err = d.claim(o, s, id); err != nil {
+		if replaced, err = d.claim(o, s, id, now); err != nil {
 			return nil, err
 		}
 	}
 	// The newest to register is the one that the fingerprint reaches.
 	s.dialable = true
+	o.epoch, o.away = now.UnixNano(), ""
+	d.tell(s.fingerprint)
 	o.sessions = append(slices.DeleteFunc(o.sessions, func(x *session) bool { return x == s }), s)
 	return replaced, nil
 }
 
 // claim binds a name to s. Caller holds mu.
-func (d *directory) claim(o *owner, s *session, id string) (replaced *session, err error) {
+func (d *directory) claim(o *owner, s *session, id string, now time.Time) (replaced *session, err error) {
 	c := d.names[id]
 	switch {
 	case c == nil && len(o.names) >= d.idsPerKey:
 		return nil, errorf(CodeLimit, "this key has %d ids", len(o.names)).of(limitIDs)
 	case c == nil:
-		d.names[id] = &claim{name: id, owner: s.fingerprint, session: s}
+		d.names[id] = &claim{name: id, owner: s.fingerprint, session: s, bound: now.UnixNano(), epoch: now.UnixNano(), pending: d.me != ""}
 		o.names = append(o.names, id)
+		d.tell(id)
 		return nil, nil
 	case c.owner != s.fingerprint:
 		return nil, errorf(CodeIDTaken, "%q belongs to another key", id)
@@ -177,7 +191,8 @@ func (d *directory) claim(o *owner, s *session, id string) (replaced *session, e
 		return nil, nil
 	}
 	d.unhold(c)
-	replaced, c.session = c.session, s
+	replaced, c.session, c.epoch = c.session, s, now.UnixNano()
+	d.tell(id)
 	return replaced, nil
 }
 
@@ -192,6 +207,7 @@ func (d *directory) deregister(s *session, id string, now time.Time) {
 	defer d.mu.Unlock()
 	if id == "" || id == s.fingerprint {
 		s.dialable = false
+		d.tell(s.fingerprint)
 	} else if c := d.names[id]; c != nil && c.session == s {
 		if d.hold > shortHold {
 			d.release(c, now)
@@ -204,6 +220,7 @@ func (d *directory) deregister(s *session, id string, now time.Time) {
 // free forgets a name. Caller holds mu.
 func (d *directory) free(c *claim) {
 	d.unhold(c)
+	d.tell(c.name)
 	delete(d.names, c.name)
 	o := d.keys[c.owner]
 	o.names = slices.DeleteFunc(o.names, func(n string) bool { return n == c.name })
@@ -225,14 +242,14 @@ func (d *directory) expire(now time.Time) {
 	}
 }
 
-// find returns the session that a name or a fingerprint reaches, or nil.
+// find returns the session here that a name or a fingerprint reaches, or nil.
 func (d *directory) find(id string) *session {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if c := d.names[id]; c != nil {
+	if c := d.names[id]; c != nil && !c.pending {
 		return c.session
 	}
-	if o := d.keys[id]; o != nil {
+	if o := d.keys[id]; o != nil && o.away == "" {
 		for _, s := range slices.Backward(o.sessions) {
 			if s.dialable {
 				return s
@@ -252,7 +269,7 @@ func (d *directory) ids(fingerprint string) []string {
 	}
 	var live []string
 	for _, name := range o.names {
-		if d.names[name].session != nil {
+		if c := d.names[name]; c.session != nil && !c.pending {
 			live = append(live, name)
 		}
 	}

@@ -62,8 +62,7 @@ func TestDirectoryForgets(t *testing.T) {
 func TestHoldsOfASourceAreBounded(t *testing.T) {
 	d, now := newDirectory(time.Minute), time.Unix(0, 0)
 	come := func(key, addr, name string) {
-		s := at(0, addr)
-		s.fingerprint = key
+		s := &session{fingerprint: key, observed: at(0, addr).observed}
 		_, err := d.join(s, now)
 		require.NoError(t, err)
 		d.mustHave(t, s, name, now)

@@ -12,9 +12,9 @@ import (
 // lesson is a dial between two kinds of NAT as both ends have reported it, from
 // sources that no other lesson with another number has.
 func lesson(a, b string, number int, ends ...ending) *dial {
-	at := func(net byte) *session {
+	at := func(net byte) party {
 		ip := netip.AddrFrom4([4]byte{net, byte(number >> 16), byte(number >> 8), byte(number)})
-		return &session{observed: netip.AddrPortFrom(ip, 1024)}
+		return party{observed: netip.AddrPortFrom(ip, 1024)}
 	}
 	return &dial{from: at(192), to: at(203), nats: natsOf(a, b), ends: [2]ending(ends)}
 }

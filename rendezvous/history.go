@@ -50,9 +50,9 @@ func direct(way string) bool {
 // that a record that is kept in a file names nobody.
 type pairID [16]byte
 
-// pairOf tells where the sessions are by their sources: the same key behind
-// another router is another matter.
-func pairOf(a, b *session) pairID {
+// pairOf tells where the two are by their sources: the same key behind another
+// router is another matter.
+func pairOf(a, b party) pairID {
 	x, y := endOf(a), endOf(b)
 	if bytes.Compare(x, y) > 0 {
 		x, y = y, x
@@ -62,9 +62,9 @@ func pairOf(a, b *session) pairID {
 }
 
 // endOf has the same length for everybody, so that no two pairs look alike.
-func endOf(s *session) []byte {
-	place := sourceOf(s.observed.Addr()).Addr().As16()
-	return append(bytes.Clone(s.key), place[:]...)
+func endOf(p party) []byte {
+	place := sourceOf(p.observed.Addr()).Addr().As16()
+	return append(bytes.Clone(p.key), place[:]...)
 }
 
 // history is a table from pairs of keys to how they last met, made of what both
@@ -85,7 +85,7 @@ type acquaintance struct {
 }
 
 // of returns how the two last met and when; nothing if it is not known.
-func (h *history) of(a, b *session, now time.Time) (way string, at time.Time) {
+func (h *history) of(a, b party, now time.Time) (way string, at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	e := h.known[pairOf(a, b)]

@@ -12,13 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// at is a session of a key, seen from an address.
-func at(key byte, addr string) *session {
-	return &session{key: ed25519.PublicKey(append(make([]byte, 31), key)), observed: netip.AddrPortFrom(netip.MustParseAddr(addr), 1024)}
+// at is a node with a key, seen from an address.
+func at(key byte, addr string) party {
+	return party{key: ed25519.PublicKey(append(make([]byte, 31), key)), observed: netip.AddrPortFrom(netip.MustParseAddr(addr), 1024)}
 }
 
 // concluded is a dial as both ends have reported it.
-func concluded(from, to *session, ends ...ending) *dial {
+func concluded(from, to party, ends ...ending) *dial {
 	return &dial{from: from, to: to, ends: [2]ending(ends)}
 }
 
@@ -27,7 +27,7 @@ var failed = []ending{{}, {}}
 func TestHistoryOfTwo(t *testing.T) {
 	var h history
 	a, b := at(1, "192.0.2.1"), at(2, "203.0.113.1")
-	last := func(x, y *session) string {
+	last := func(x, y party) string {
 		way, _ := h.of(x, y, noon)
 		return way
 	}

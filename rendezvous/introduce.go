@@ -28,58 +28,72 @@ func (s *Server) introduce(from *session, m *DialRequest) error {
 	to := s.directory.find(m.Peer)
 	switch to {
 	case nil:
-		return &Error{Code: CodeUnknownPeer}
+		return s.seek(from, names, m)
 	case from:
 		return errorf(CodeSelf, "%s is this session", m.Peer)
 	}
+	in, err := s.prepare(from.party(), names, to, m)
+	if err != nil {
+		return err
+	}
+	in.dial.began = began
+	if err := s.dials.add(in.dial, span(s.Patience, defaultPatience), s.unanswered); err != nil {
+		return err
+	}
+	// The caller's is first, so that no answer can overtake it.
+	from.link.send(in.toCaller)
+	to.link.send(in.offer)
+	s.logger().Debug("dial", "peer", to.fingerprint, "remote", from.observed)
+	return nil
+}
+
+// An introduction is a dial with what its two ends are told. Everything is
+// encoded before anything is sent, so that between the two lies only the time to
+// append to a queue: both ends fire on receipt, and what lies between is what
+// their SYNs may miss each other by.
+type introduction struct {
+	dial     *dial
+	ringing  *Ringing
+	toCaller []byte // ringing
+	offer    []byte // to the callee
+}
+
+// prepare makes the introduction of a caller, who may be at another server, to a
+// node here. It tells nobody.
+func (s *Server) prepare(from party, ids []string, to *session, m *DialRequest) (in introduction, err error) {
 	info := to.info.Load()
 	between := natsOf(m.Kind, info.Kind)
-	hint := s.learnt.hint(from, to, between, s.now())
+	hint := s.learnt.hint(from, to.party(), between, s.now())
 	ringing := &Ringing{DialID: m.DialID, Key: to.key}
 	var ticket, toCalleeTicket []byte
-	if s.Tickets != nil && from.pass.MayRelay() && to.pass.MayRelay() {
+	if s.Tickets != nil && from.relay && to.pass.MayRelay() {
 		ticket, toCalleeTicket = s.Tickets(m.DialID, from.key, to.key)
 	}
 	if !info.Ask { // a hint would say something about the callee, too
 		ringing.Candidates, ringing.Report, ringing.Hint, ringing.Ticket = info.Candidates, info.Report, hint, ticket
 		ringing.Observed = to.shown(info)
 	}
-	offer := &Offer{DialID: m.DialID, From: from.key, FromIDs: names,
+	offer := &Offer{DialID: m.DialID, From: from.key, FromIDs: ids,
 		To: m.Peer, Port: m.Port, Noise: m.Noise, Candidates: m.Candidates, Report: m.Report, Ask: info.Ask, Hint: hint, Ticket: toCalleeTicket}
 	if !m.Hidden {
 		offer.Observed = from.observed
 	}
-
-	// Everything is encoded before anything is sent, so that between the two
-	// lies only the time to append to a queue: both ends fire on receipt, and
-	// what lies between is what their SYNs may miss each other by. The
-	// caller's is first, so that no answer can overtake it.
-	toCaller, err := encode(ringing)
-	if err != nil {
-		return err
+	in.dial = &dial{id: m.DialID, from: from, to: to.party(), ask: info.Ask, kinds: [2]string{m.Kind, info.Kind}, nats: between, hint: hint, ticket: ticket}
+	in.ringing = ringing
+	if in.toCaller, err = encode(ringing); err != nil {
+		return in, err
 	}
-	toCallee, err := encode(offer)
-	if err != nil {
-		return err
+	if in.offer, err = encode(offer); err == nil && !to.link.hasRoom(len(in.offer)) {
+		err = errorf(CodeBusy, "the peer has too much to read").of(limitUnread)
 	}
-	if !to.link.hasRoom(len(toCallee)) {
-		return errorf(CodeBusy, "the peer has too much to read").of(limitUnread)
-	}
-	d := &dial{id: m.DialID, from: from, to: to, ask: info.Ask, began: began, kinds: [2]string{m.Kind, info.Kind}, nats: between, hint: hint, ticket: ticket}
-	if err := s.dials.add(d, span(s.Patience, defaultPatience), s.unanswered); err != nil {
-		return err
-	}
-	from.link.send(toCaller)
-	to.link.send(toCallee)
-	s.logger().Debug("dial", "peer", to.fingerprint, "remote", from.observed)
-	return nil
+	return in, err
 }
 
 // unanswered ends a dial for which the callee's answer is late.
 func (s *Server) unanswered(d *dial) {
 	s.seeAnswered(d, CodeTimeout)
-	d.from.tell(&Error{Code: CodeTimeout, DialID: d.id})
-	d.to.tell(&cancel{DialID: d.id, Code: CodeTimeout})
+	s.tellEnd(d.from, &Error{Code: CodeTimeout, DialID: d.id})
+	s.tellEnd(d.to, &cancel{DialID: d.id, Code: CodeTimeout})
 }
 
 // answer carries the callee's word to the caller. A callee that was asked
@@ -88,7 +102,7 @@ func (s *Server) answer(by *session, m *Answer) {
 	if m.Code != CodeNone && !m.Code.byPeer() {
 		m.Code = CodeRefused // the rest are the server's to say
 	}
-	d := s.dials.answer(m.DialID, by, m.Code == CodeNone)
+	d := s.dials.answer(m.DialID, by.seat(), m.Code == CodeNone)
 	if d == nil {
 		return // too late: a Cancel is on its way to by
 	}
@@ -107,19 +121,31 @@ func (s *Server) answer(by *session, m *Answer) {
 		}
 	}
 	s.seeAnswered(d, m.Code)
-	d.from.link.send(toCaller)
+	s.sendEnd(d.from, toCaller)
 	if toCallee != nil {
-		by.link.send(toCallee)
+		s.hold(d, toCallee)
 	}
 }
 
-func (s *Server) outcome(by *session, m *Outcome) {
+// outcome takes in what one end of a dial says of it. Each end's server learns
+// from both, and counts what its own end says.
+func (s *Server) outcome(by seat, m *Outcome) {
 	d, byCaller, both := s.dials.report(m, by)
 	if d == nil {
 		return
 	}
 	if both {
 		s.learnt.learn(d, s.now())
+	}
+	if by.here == nil {
+		return
+	}
+	if d.to.at != "" || d.from.at != "" {
+		other := d.to
+		if !byCaller {
+			other = d.from
+		}
+		s.tellEnd(other, m)
 	}
 	if byCaller {
 		s.learnt.tally.add(m.Method, m.OK)

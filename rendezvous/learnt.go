@@ -11,7 +11,7 @@ type learnt struct {
 
 // hint returns what has worked before: for these two, or else for others of
 // their kinds.
-func (l *learnt) hint(from, to *session, kinds nats, now time.Time) string {
+func (l *learnt) hint(from, to party, kinds nats, now time.Time) string {
 	if way, _ := l.pairs.of(from, to, now); way != "" && way != LastNone {
 		return way
 	}

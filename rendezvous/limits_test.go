@@ -120,10 +120,12 @@ func TestPendingDials(t *testing.T) {
 // A source that floods a callee leaves room for the dials of others.
 func TestPendingDialsOfOneSource(t *testing.T) {
 	table := dialTable{pendingOut: 1000, pendingIn: 16, open: 1000}
-	from := func(ip string) *session { return &session{observed: netip.MustParseAddrPort(ip + ":40000")} }
+	from := func(ip string) *session {
+		return &session{observed: netip.MustParseAddrPort(ip + ":40000"), pass: anything{}}
+	}
 	callee, flooder, other := from("192.0.2.1"), from("192.0.2.2"), from("192.0.2.3")
 	add := func(caller *session) error {
-		d := &dial{id: NewDialID(), from: caller, to: callee}
+		d := &dial{id: NewDialID(), from: caller.party(), to: callee.party()}
 		t.Cleanup(func() {
 			if d.timer != nil {
 				d.timer.Stop()

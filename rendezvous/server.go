@@ -61,6 +61,7 @@ type Server struct {
 	dials     dialTable
 	dialRates keyrate.Limiter[string] // by fingerprint
 	learnt    learnt
+	cluster   *cluster // nil: there is no other server; set by Join
 }
 
 func (s *Server) setUp() {
@@ -231,7 +232,7 @@ func (s *Server) admit(sess *session) error {
 	s.sessions.Add(1)
 	w := &Welcome{Version: sess.version, Observed: sess.observed, Keepalive: s.keepalive(), Agent: clip(s.Agent, MaxText)}
 	if sess.pass.MayRelay() {
-		w.Relays = s.Relays[:min(len(s.Relays), MaxRelays)]
+		w.Relays = s.relays()
 	}
 	sess.tell(w)
 	s.seeSession(&Error{})
@@ -265,16 +266,13 @@ func (s *Server) end(sess *session, reason error) {
 func (s *Server) dismiss(sess *session, reason error) {
 	s.sessions.Add(-1)
 	s.directory.leave(sess, s.now())
+	s.changed()
 	if errors.Is(reason, errSlow) {
 		s.seeLimit(limitUnread)
 	}
 	for _, d := range s.dials.leave(sess) {
 		s.seeAnswered(d, CodePeerGone)
-		if d.from == sess {
-			d.to.tell(&cancel{DialID: d.id, Code: CodePeerGone})
-		} else {
-			d.from.tell(&Error{Code: CodePeerGone, DialID: d.id})
-		}
+		s.cut(d, sess.seat())
 	}
 	s.logger().Info("session ended", "peer", sess.fingerprint, "remote", sess.observed, "err", reason)
 }

@@ -150,6 +150,7 @@ func (s *session) serve(m message) error {
 		s.register(m)
 	case *deregister:
 		srv.directory.deregister(s, m.ID, srv.now())
+		srv.changed()
 		s.tell(&deregistered{Ref: m.Ref})
 	case *lookup:
 		s.lookup(m)
@@ -158,12 +159,12 @@ func (s *session) serve(m message) error {
 	case *Answer:
 		srv.answer(s, m)
 	case *cancel:
-		if d := srv.dials.cancel(m.DialID, s); d != nil {
+		if d := srv.dials.cancel(m.DialID, s.seat()); d != nil {
 			srv.seeAnswered(d, CodeCanceled)
-			d.to.tell(&cancel{DialID: d.id, Code: CodeCanceled})
+			srv.tellEnd(d.to, &cancel{DialID: d.id, Code: CodeCanceled})
 		}
 	case *Outcome:
-		srv.outcome(s, m)
+		srv.outcome(s.seat(), m)
 	case *unknown:
 	default:
 		return errorf(CodeBadMessage, "a client does not send this (kind %d)", m.kind())
@@ -178,19 +179,31 @@ func (s *session) register(m *register) {
 		old, err = s.server.directory.register(s, m.ID, s.server.now())
 	}
 	if err != nil {
-		e := asError(err)
-		e.Ref, e.ID = m.Ref, m.ID
-		s.server.seeRegistered(e)
-		s.tell(e)
+		s.refuse(m, asError(err))
 		return
 	}
-	s.server.seeRegistered(&Error{})
 	if old != nil {
 		e := errorf(CodeReplaced, "a newer session of this key took %q", m.ID)
 		e.ID = m.ID
 		old.link.finish(e)
 	}
+	if s.server.cluster != nil {
+		s.server.cluster.register(s, m)
+		return
+	}
+	s.grant(m)
+}
+
+// grant answers a registration, refuse with an error.
+func (s *session) grant(m *register) {
+	s.server.seeRegistered(&Error{})
 	s.tell(&registered{Ref: m.Ref, ID: m.ID})
+}
+
+func (s *session) refuse(m *register, e *Error) {
+	e.Ref, e.ID = m.Ref, m.ID
+	s.server.seeRegistered(e)
+	s.tell(e)
 }
 
 // lookup says that a peer is there, and how the two have met. A peer that is
@@ -204,16 +217,27 @@ func (s *session) lookup(m *lookup) {
 		return
 	}
 	peer := s.server.directory.find(m.ID)
-	if peer == nil {
+	switch {
+	case peer != nil:
+		p := s.server.presence(s.party(), m.ID, peer)
+		p.Ref = m.Ref
+		s.tell(p)
+	case s.server.together() && ValidID(m.ID) == nil:
+		s.inquire(m)
+	default:
 		s.tell(&Error{Code: CodeUnknownPeer, Ref: m.Ref})
-		return
 	}
-	p := &Presence{Ref: m.Ref, ID: m.ID, Key: peer.key, Since: peer.since}
+}
+
+// presence is what a node that asks, here or at another server, is told of one
+// that is here.
+func (s *Server) presence(asking party, id string, peer *session) *Presence {
+	p := &Presence{ID: id, Key: peer.key, Since: peer.since}
 	if info := peer.info.Load(); !info.Ask {
 		p.Report = info.Report
 	}
-	p.Last, p.LastAt = s.server.learnt.pairs.of(s, peer, s.server.now())
-	s.tell(p)
+	p.Last, p.LastAt = s.learnt.pairs.of(asking, peer.party(), s.now())
+	return p
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

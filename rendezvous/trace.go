@@ -81,10 +81,10 @@ func (s *Server) seeRegistered(e *Error) {
 	}
 }
 
-// seeAnswered tells the Trace how a dial was answered, once; d is nil where none
-// came about.
+// seeAnswered tells the Trace how a dial was answered, once, and only where the
+// caller is; d is nil where none came about.
 func (s *Server) seeAnswered(d *dial, c Code) {
-	if s.Trace == nil || s.Trace.Answered == nil || d != nil && d.seen.Swap(true) {
+	if s.Trace == nil || s.Trace.Answered == nil || d != nil && (d.from.here == nil || d.seen.Swap(true)) {
 		return
 	}
 	var after time.Duration

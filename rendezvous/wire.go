@@ -143,7 +143,10 @@ func readRest(r io.Reader, b []byte) error {
 }
 
 // decode reads the map of a frame. The message does not alias body.
-func decode(body []byte) (message, error) {
+func decode(body []byte) (message, error) { return decodeAs(body, newMessage) }
+
+// decodeAs does it with what empty returns for a kind.
+func decodeAs(body []byte, empty func(kind) message) (message, error) {
 	var head struct {
 		Kind *uint16 `cbor:"0,keyasint"`
 	}
@@ -153,7 +156,7 @@ func decode(body []byte) (message, error) {
 	if head.Kind == nil {
 		return nil, errorf(CodeBadMessage, "a message without a kind")
 	}
-	m := newMessage(kind(min(*head.Kind, 255)))
+	m := empty(kind(min(*head.Kind, 255)))
 	if err := unmarshal(body, m); err != nil {
 		return nil, err
 	}
@@ -172,7 +175,9 @@ func unmarshal(body []byte, v any) error {
 
 // newMessage returns an empty message of the kind. One of a kind unknown here
 // is of a later minor version and decodes to an *unknown.
-func newMessage(k kind) message {
+func newMessage(k kind) message { return newOf(kinds[:], k) }
+
+func newOf(kinds []message, k kind) message {
 	if k == 0 || int(k) > len(kinds) {
 		return &unknown{}
 	}

@@ -77,6 +77,9 @@ type Config struct {
 	// Admin is about what an operator sees; see there for the zero value.
 	Admin Admin
 
+	// Cluster is about other servers; the zero value has none.
+	Cluster Cluster
+
 	// Logger hears what happens. Nil is silent.
 	Logger *slog.Logger
 
@@ -191,7 +194,10 @@ func (c *Config) check() error {
 	if err := c.Admin.check(); err != nil {
 		return err
 	}
-	return c.Relay.check()
+	if c.Cluster.Name != "" && c.Relay.Only {
+		return errors.New("a server that only relays has no use for a cluster")
+	}
+	return errors.Join(c.Cluster.check(), c.Relay.check())
 }
 
 func (c *Config) listen() []string {

@@ -103,6 +103,7 @@ func (o *options) flagSet() *flag.FlagSet {
 	fs.IntVar(&l.PendingDials, "max-pending-dials", def.PendingDials, "unanswered dials of one caller, and to one callee")
 	o.accessFlags(fs)
 	o.relayFlags(fs)
+	o.clusterFlags(fs)
 	return fs
 }
 

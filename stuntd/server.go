@@ -24,6 +24,7 @@ import (
 	"github.com/gostunt/stunt/probe"
 	"github.com/gostunt/stunt/relay"
 	"github.com/gostunt/stunt/rendezvous"
+	"github.com/gostunt/stunt/stuntd/cluster"
 	"github.com/gostunt/stunt/stuntd/status"
 )
 
@@ -42,6 +43,8 @@ type Server struct {
 	adminAddr netip.AddrPort
 	acme      *acmeCert // that answers an authority over HTTP; nil: none does
 	reload    *reloader
+	bus       *cluster.Bus       // to the other servers; nil: it is alone
+	leave     func()             // them; nil: it has not joined them
 	stop      context.CancelFunc // ends everything that is not asked to leave first
 	drain     time.Duration
 }
@@ -65,6 +68,7 @@ func Start(cfg Config) (_ *Server, err error) {
 			if s.meet != nil {
 				s.meet.Close()
 			}
+			s.leaveCluster()
 		}
 	}()
 	network := &sock.Net{Open: cfg.Open}
@@ -85,7 +89,7 @@ func Start(cfg Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	secret, err := cfg.Relay.secret()
+	secret, together, err := cfg.secrets()
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +98,9 @@ func Start(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.wireRelay(&cfg.Relay, secret)
+	if err := s.join(&cfg.Cluster, together); err != nil {
+		return nil, err
+	}
 	s.newBoard(cert)
 	if err := s.openAdmin(ctx, network, &cfg.Admin, cert.get); err != nil {
 		return nil, err
@@ -212,6 +219,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	// mappings of dials that are under way.
 	drained := s.drainRelay(ctx)
 	err := s.meet.Shutdown(ctx)
+	s.leaveCluster()
 	<-drained
 	s.stop()
 	s.health.close()

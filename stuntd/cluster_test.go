@@ -1,0 +1,326 @@
+package stuntd
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/gostunt/stunt/rendezvous"
+)
+
+// patience bounds what should happen soon. Reaching it is a failure.
+const patience = 20 * time.Second
+
+// together starts n servers of one cluster, in this process, and waits until
+// they know each other.
+func together(t *testing.T, n int) []*Server {
+	secret := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(secret, []byte("0123456789abcdef0123456789abcdef"), 0o600))
+	var all []*Server
+	for range n {
+		cfg := Config{Cluster: Cluster{Name: "test", SecretFile: secret, Listen: "127.0.0.1:0"}}
+		if len(all) > 0 { // one is enough: they tell of each other
+			cfg.Cluster.Routes = []string{all[0].bus.Addr().String()}
+		}
+		all = append(all, start(t, cfg))
+	}
+	for _, s := range all {
+		knows(t, s, n-1)
+	}
+	return all
+}
+
+// knows waits until a server has so many others.
+func knows(t *testing.T, s *Server, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool { return len(s.Cluster().Members) == n }, patience, time.Millisecond)
+}
+
+// A peer is a node at one server of several.
+type peer struct {
+	*rendezvous.Client
+	key    ed25519.PrivateKey
+	offers chan *rendezvous.Offer // capacity 16
+	lost   chan error             // capacity 16
+	ups    chan rendezvous.Welcome
+	stop   func()
+}
+
+func (p *peer) public() ed25519.PublicKey { return p.key.Public().(ed25519.PublicKey) }
+func (p *peer) fingerprint() string       { return rendezvous.Fingerprint(p.public()) }
+
+// meet starts a node at a server; it ends with the test. key may be nil.
+func meet(t *testing.T, s *Server, key ed25519.PrivateKey, ids ...string) *peer {
+	t.Helper()
+	if key == nil {
+		var err error
+		_, key, err = ed25519.GenerateKey(nil)
+		require.NoError(t, err)
+	}
+	servers, err := rendezvous.ParseServers(s.Address())
+	require.NoError(t, err)
+	p := &peer{key: key, offers: make(chan *rendezvous.Offer, 16), lost: make(chan error, 16), ups: make(chan rendezvous.Welcome, 16)}
+	p.Client = rendezvous.NewClient(rendezvous.ClientConfig{Servers: servers, Key: key,
+		OnOffer:   func(o *rendezvous.Offer) { p.offers <- o },
+		OnLost:    func(_ string, err error) { p.lost <- err },
+		OnSession: func(w rendezvous.Welcome, _ net.Conn) { p.ups <- w }})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { p.Run(ctx) })
+	p.stop = func() { cancel(); wg.Wait() }
+	t.Cleanup(p.stop)
+	require.NoError(t, p.Update(rendezvous.Info{Candidates: []byte("candidates of " + fmt.Sprint(ids)), Report: []byte("report"), Kind: "eim"}))
+	for _, id := range ids {
+		require.NoError(t, p.Register(soon(t), id))
+	}
+	return p
+}
+
+func soon(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func receive[T any](t *testing.T, ch <-chan T, why string) (v T) {
+	t.Helper()
+	select {
+	case v = <-ch:
+	case <-time.After(patience):
+		require.FailNow(t, "nothing came", why)
+	}
+	return v
+}
+
+func dialled(t *testing.T, from *peer, id string) *rendezvous.Call {
+	t.Helper()
+	call, err := from.Dial(soon(t), rendezvous.DialRequest{Peer: id, Port: 80, Noise: []byte("noise 1"),
+		Candidates: []byte("candidates a"), Report: []byte("report a"), Kind: "apdm"})
+	require.NoError(t, err)
+	return call
+}
+
+// noDial waits for the end of a dial that cannot come about.
+func noDial(t *testing.T, from *peer, id string, code rendezvous.Code) {
+	t.Helper()
+	call := dialled(t, from, id)
+	receive(t, call.Done, "the end of a dial")
+	require.ErrorIs(t, call.Err(), code)
+}
+
+func TestDialBetweenServers(t *testing.T) {
+	all := together(t, 3)
+	a, b := meet(t, all[0], nil, "alice"), meet(t, all[1], nil, "bob")
+	for _, id := range []string{"bob", b.fingerprint()} {
+		call := dialled(t, a, id)
+		ringing := receive(t, call.Ringing, "a Ringing at alice")
+		require.Equal(t, b.public(), ringing.Key)
+		require.Equal(t, "candidates of [bob]", string(ringing.Candidates))
+		require.Equal(t, "report", string(ringing.Report))
+		offer := receive(t, b.offers, "an Offer at bob")
+		require.Equal(t, call.DialID, offer.DialID)
+		require.Equal(t, a.public(), offer.From)
+		require.Equal(t, []string{"alice"}, offer.FromIDs)
+		require.Equal(t, id, offer.To)
+		require.Equal(t, uint16(80), offer.Port)
+		require.Equal(t, "noise 1", string(offer.Noise))
+		require.Equal(t, "candidates a", string(offer.Candidates))
+		require.NotEmpty(t, ringing.Ticket)
+		require.NotEmpty(t, offer.Ticket)
+		require.NoError(t, offer.Answer(rendezvous.Answer{Noise: []byte("noise 2"), Candidates: []byte("fresh")}))
+		answer := receive(t, call.Answer, "an Answer at alice")
+		require.NoError(t, answer.Err())
+		require.Equal(t, "noise 2", string(answer.Noise))
+		require.Equal(t, "fresh", string(answer.Candidates))
+		call.Conclude(rendezvous.Outcome{OK: true, Method: "direct"})
+		offer.Conclude(rendezvous.Outcome{OK: true, Method: "direct"})
+	}
+	noDial(t, a, "carol", rendezvous.CodeUnknownPeer)
+
+	for i, s := range all[:2] {
+		require.Eventually(t, func() bool { return len(s.meet.Hints()) == 1 }, patience, time.Millisecond, "server %d learns from both ends", i)
+	}
+	require.Equal(t, []rendezvous.OutcomeCount{{Method: "direct", OK: true, Count: 2}}, all[0].meet.Outcomes(), "a dial counts once")
+	require.Empty(t, all[1].meet.Outcomes())
+	p, err := b.Lookup(soon(t), "alice")
+	require.NoError(t, err)
+	require.Equal(t, a.public(), p.Key)
+	require.Equal(t, "direct", p.Last, "who was called knows how they met, too")
+	_, err = b.Lookup(soon(t), "carol")
+	require.ErrorIs(t, err, rendezvous.CodeUnknownPeer)
+
+	require.Equal(t, "direct", receive(t, dialled(t, b, "alice").Ringing, "the way back").Hint)
+}
+
+// What goes wrong between two servers is told as it is at one.
+func TestRefusalsBetweenServers(t *testing.T) {
+	all := together(t, 2)
+	a, b := meet(t, all[0], nil), meet(t, all[1], nil, "bob")
+	ring := func() (*rendezvous.Call, *rendezvous.Offer) {
+		call := dialled(t, a, "bob")
+		return call, receive(t, b.offers, "an Offer")
+	}
+	call, offer := ring()
+	require.NoError(t, offer.Answer(rendezvous.Answer{Code: rendezvous.CodePortClosed, Text: "no"}))
+	require.ErrorIs(t, receive(t, call.Answer, "an Answer").Err(), rendezvous.CodePortClosed)
+
+	call, offer = ring()
+	call.Cancel()
+	receive(t, offer.Done, "a Cancel")
+	require.ErrorIs(t, offer.Err(), rendezvous.CodeCanceled)
+
+	_, offer = ring()
+	a.stop()
+	receive(t, offer.Done, "a Cancel")
+	require.ErrorIs(t, offer.Err(), rendezvous.CodePeerGone)
+
+	a = meet(t, all[0], nil)
+	call, _ = ring()
+	b.stop()
+	receive(t, call.Done, "an Error")
+	require.ErrorIs(t, call.Err(), rendezvous.CodePeerGone)
+	noDial(t, a, "bob", rendezvous.CodeUnknownPeer)
+}
+
+// A peer that asks first is asked by its own server, and nothing of it leaves
+// before it has said yes.
+func TestAskBetweenServers(t *testing.T) {
+	all := together(t, 2)
+	a, b := meet(t, all[0], nil), meet(t, all[1], nil)
+	require.NoError(t, b.Update(rendezvous.Info{Candidates: []byte("secret"), Report: []byte("secret"), Ask: true}))
+	require.NoError(t, b.Register(soon(t), "bob"))
+	p, err := a.Lookup(soon(t), "bob")
+	require.NoError(t, err)
+	require.Empty(t, p.Report)
+	call := dialled(t, a, "bob")
+	offer := receive(t, b.offers, "an Offer")
+	require.True(t, offer.Ask)
+	ringing := receive(t, call.Ringing, "a Ringing")
+	require.Equal(t, b.public(), ringing.Key)
+	require.Empty(t, ringing.Candidates)
+	require.Empty(t, ringing.Ticket)
+	select {
+	case <-offer.Go:
+		require.FailNow(t, "Go before the answer")
+	default:
+	}
+	require.NoError(t, offer.Answer(rendezvous.Answer{Candidates: []byte("now")}))
+	answer := receive(t, call.Answer, "an Answer")
+	require.Equal(t, "now", string(answer.Candidates))
+	require.NotEmpty(t, answer.Ticket)
+	receive(t, offer.Go, "Go")
+}
+
+func TestNamesOfServers(t *testing.T) {
+	all := together(t, 3)
+	a, b := meet(t, all[0], nil, "alice"), meet(t, all[1], nil)
+	require.ErrorIs(t, b.Register(soon(t), "alice"), rendezvous.CodeIDTaken)
+
+	t.Run("the newer of two sessions", func(t *testing.T) {
+		newer := meet(t, all[1], a.key, "alice")
+		require.ErrorIs(t, receive(t, a.lost, "the older is told"), rendezvous.CodeReplaced)
+		dialled(t, b, "alice")
+		receive(t, newer.offers, "an Offer at the newer")
+		dialled(t, b, a.fingerprint())
+		receive(t, newer.offers, "under the fingerprint, too")
+		require.Empty(t, a.offers)
+		newer.stop()
+		require.ErrorIs(t, b.Register(soon(t), "alice"), rendezvous.CodeIDTaken, "it is held where it was last")
+		c := meet(t, all[2], nil)
+		require.ErrorIs(t, c.Register(soon(t), "alice"), rendezvous.CodeIDTaken, "for all servers")
+		meet(t, all[2], a.key, "alice")
+	})
+	t.Run("given up", func(t *testing.T) {
+		d := meet(t, all[0], nil, "dora")
+		require.NoError(t, d.Deregister(soon(t), "dora"))
+		require.NoError(t, b.Register(soon(t), "dora"))
+	})
+	t.Run("the fingerprint comes back", func(t *testing.T) {
+		older := meet(t, all[0], nil, "")
+		newer := meet(t, all[1], older.key, "")
+		dialled(t, meet(t, all[2], nil), older.fingerprint())
+		receive(t, newer.offers, "an Offer at the newer")
+		newer.stop()
+		for back := false; !back; {
+			call := dialled(t, b, older.fingerprint())
+			select {
+			case <-older.offers:
+				back = true
+			case <-call.Done: // the newer's server has yet to notice
+			case <-soon(t).Done():
+				require.FailNow(t, "nothing came", "an Offer at the older")
+			}
+		}
+	})
+}
+
+// Of many who want one name at one moment, at all servers, one gets it.
+func TestOneNameForOne(t *testing.T) {
+	all := together(t, 3)
+	for round := range 5 {
+		const n = 9
+		errs := make(chan error, n)
+		var peers []*peer
+		for i := range n {
+			peers = append(peers, meet(t, all[i%3], nil))
+		}
+		for _, p := range peers {
+			go func() { errs <- p.Register(soon(t), fmt.Sprint("name", round)) }()
+		}
+		got := 0
+		for range n {
+			if err := receive(t, errs, "an answer"); err == nil {
+				got++
+			} else {
+				require.ErrorIs(t, err, rendezvous.CodeIDTaken)
+			}
+		}
+		require.LessOrEqual(t, got, 1, "one name for two keys")
+		for _, p := range peers {
+			p.stop()
+		}
+	}
+}
+
+// Nodes of all servers are told of all relays, and the tickets of one server are
+// good at the others'.
+func TestRelaysOfServers(t *testing.T) {
+	all := together(t, 2)
+	a := meet(t, all[0], nil)
+	var relays []string
+	for _, s := range all {
+		relays = append(relays, s.Addrs()[0].String())
+	}
+	relays[0] = rendezvous.RelayHere + relays[0]
+	require.Equal(t, relays, receive(t, a.ups, "a Welcome").Relays)
+	require.Equal(t, all[0].relay.Secret, all[1].relay.Secret)
+}
+
+// Who has another secret does not come in.
+func TestStrangersAreNoServers(t *testing.T) {
+	s := together(t, 1)[0]
+	secret := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(secret, []byte("another secret that is long enough"), 0o600))
+	var mu sync.Mutex
+	var log bytes.Buffer
+	other := start(t, Config{Logger: slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil)),
+		Cluster: Cluster{Name: "test", SecretFile: secret, Listen: "127.0.0.1:0", Routes: []string{s.bus.Addr().String()}}})
+	require.Eventually(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Contains(log.String(), "certificate")
+	}, patience, 5*time.Millisecond, "it is said why")
+	require.Empty(t, other.Cluster().Members)
+	require.Empty(t, s.Cluster().Members)
+}
