@@ -119,6 +119,10 @@ type Limits struct {
 	// Handshake is how long a client may stay half-open: 10 seconds, enough
 	// for two lost packets on a slow path.
 	Handshake time.Duration
+	// HandshakeRate is how many TLS handshakes one source may begin per second,
+	// in bursts of HalfOpenPerSource: 20. Behind an address with many nodes some
+	// come back later than others after the server was away.
+	HandshakeRate int
 	// MessageRate is how many messages a second are read from one session,
 	// in bursts of four times as many; what comes faster waits in the
 	// sender's socket: 500. How long a message may be is part of the
@@ -146,6 +150,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		{"ConnsPerSource", &l.ConnsPerSource, 256},
 		{"HalfOpen", &l.HalfOpen, 1024},
 		{"HalfOpenPerSource", &l.HalfOpenPerSource, 64},
+		{"HandshakeRate", &l.HandshakeRate, 20},
 		{"MessageRate", &l.MessageRate, 500},
 		{"IDsPerKey", &l.IDsPerKey, 32},
 		{"SessionsPerKey", &l.SessionsPerKey, 16},

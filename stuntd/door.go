@@ -22,6 +22,7 @@ var (
 	errRateSite       = &overLimit{"connection_rate_of_site", "connections per second of one IPv6 /48"}
 	errHalfOpen       = &overLimit{"half_open", "half-open connections in all"}
 	errHalfOpenSource = &overLimit{"half_open_per_source", "half-open connections of one source"}
+	errHandshakes     = &overLimit{"handshakes_per_source", "handshakes of one source per second"}
 )
 
 // overLimit is why a connection is refused: a limit, as it is counted and in
@@ -173,6 +174,7 @@ type conn struct {
 	// is read again.
 	first  byte
 	unread bool
+	turns  turns // has one, which a read gives away while it waits; nil: none
 
 	halfOpen, gone bool // guarded by door.mu
 }
@@ -196,6 +198,10 @@ func (c *conn) Read(b []byte) (int, error) {
 	if c.unread && len(b) > 0 {
 		b[0], c.unread = c.first, false
 		return 1, nil // more may not have come yet: do not wait for it
+	}
+	if c.turns != nil {
+		<-c.turns
+		defer func() { c.turns <- struct{}{} }()
 	}
 	return c.Conn.Read(b)
 }

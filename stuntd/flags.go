@@ -96,6 +96,7 @@ func (o *options) flagSet() *flag.FlagSet {
 	fs.IntVar(&l.HalfOpen, "max-half-open", def.HalfOpen, "connections in all whose handshake is not finished")
 	fs.IntVar(&l.HalfOpenPerSource, "max-half-open-per-source", def.HalfOpenPerSource, "connections of one source whose handshake is not finished")
 	fs.DurationVar(&l.Handshake, "handshake-timeout", def.Handshake, "how long a client may take to finish its handshake")
+	fs.IntVar(&l.HandshakeRate, "max-handshake-rate", def.HandshakeRate, "TLS handshakes per second of one source")
 	fs.IntVar(&l.MessageRate, "max-message-rate", def.MessageRate, "messages per second of one session")
 	fs.IntVar(&l.IDsPerKey, "max-ids-per-key", def.IDsPerKey, "IDs that one key may hold")
 	fs.IntVar(&l.SessionsPerKey, "max-sessions-per-key", def.SessionsPerKey, "sessions of one key at a time")

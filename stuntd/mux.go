@@ -40,6 +40,8 @@ const quiet = 10 * time.Second
 // fresh for the same reason: an idle stream keeps its stack for as long as it lives.
 type mux struct {
 	door    *door
+	quota   *quota // of handshakes
+	turns   turns  // in which they compute
 	tls     *tls.Config
 	log     *slog.Logger
 	stun    func(context.Context, net.Conn)
@@ -158,8 +160,13 @@ func (m *mux) pair(c *conn, stop func() bool) {
 // secure makes the TLS handshake and hands c on to what ALPN says. A client
 // that names no protocol (some health checks) gets HTTP.
 func (m *mux) secure(ctx context.Context, c *conn, stop func() bool) {
+	if !m.quota.allow(c.source, time.Now()) {
+		m.refuse(c.Conn, errHandshakes)
+		c.Close() // gives its place back
+		return
+	}
 	tc := tls.Server(c, m.tls)
-	if err := tc.Handshake(); err != nil { // bounded by the deadline on c, and ctx closes it
+	if err := m.turns.handshake(tc, c); err != nil { // bounded by the deadline on c, and ctx closes it
 		m.drop(c, "tls", err)
 		return
 	}

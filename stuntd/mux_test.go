@@ -45,6 +45,8 @@ func startMux(t *testing.T, l Limits) (*mux, string) {
 	require.NoError(t, err)
 	m := &mux{
 		door:    newDoor(l, nil),
+		quota:   newQuota(l),
+		turns:   newTurns(),
 		log:     slog.New(slog.DiscardHandler),
 		tls:     &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS13, NextProtos: []string{protoSession, protoHTTP}},
 		stun:    func(_ context.Context, c net.Conn) { say("stun", c) },
@@ -86,6 +88,13 @@ func dialFrom(t *testing.T, ip string, to netip.AddrPort) (net.Conn, error) {
 func dialTLS(t *testing.T, addr string, protos ...string) (*tls.Conn, error) {
 	c := tls.Client(dial(t, addr), &tls.Config{InsecureSkipVerify: true, NextProtos: protos})
 	return c, c.HandshakeContext(t.Context())
+}
+
+// tlsOver is dialTLS over a connection that is there.
+func tlsOver(t *testing.T, raw net.Conn, protos ...string) *tls.Conn {
+	c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: protos})
+	require.NoError(t, c.HandshakeContext(t.Context()))
+	return c
 }
 
 // heard returns the line that the handler of c said, and reads no further.

@@ -187,6 +187,8 @@ func (s *Server) wire(network *sock.Net, pub public, l Limits, cfg *Config) {
 	s.health = newHealth(s.Addrs()[0], s.log)
 	s.mux = &mux{
 		door:    newDoor(l, newMemory(l.memory(), s.log)),
+		quota:   newQuota(l),
+		turns:   newTurns(),
 		log:     s.log,
 		warn:    rate.Sometimes{Interval: quiet},
 		stun:    s.stun.ServeConn,

@@ -28,6 +28,7 @@ var limits = []limit{
 	{"half_open_per_site", "those of them whose handshake is not finished, four times as many", "-max-half-open-per-source"},
 	{"half_open", "connections in all whose handshake is not finished", "-max-half-open"},
 	{"half_open_per_source", "those of one source", "-max-half-open-per-source"},
+	{"handshakes_per_source", "TLS handshakes per second of one source", "-max-handshake-rate"},
 	{"sessions_per_source", "sessions of one source", "-max-conns-per-source"},
 	{"sessions_per_key", "sessions of one key", "-max-sessions-per-key"},
 	{"ids_per_key", "IDs of one key", "-max-ids-per-key"},
