@@ -113,6 +113,32 @@ func (l *liar) dial(ctx context.Context, peer string) error {
 	}
 }
 
+// TestStrangersDialsLeaveRoom: somebody dials a node as fast as the server lets
+// him, and none of it comes to anything, which takes a place of the node's for
+// seconds each time. Others get in.
+func TestStrangersDialsLeaveRoom(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 4*time.Millisecond)
+	a := w.node(w.behind("a", "eim-apdf"), stunt.Config{ID: "a", Window: 20 * time.Second, Relay: stunt.RelayNever})
+	b := w.node(w.behind("b", "eim-apdf"), stunt.Config{Relay: stunt.RelayNever})
+	ln := listen(t, a, 0)
+	w.ready(a, b)
+	l := newLiar(t, w, w.behind("den", "eim-apdf"), w.at("victim", ""))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	busy := 0
+	for range 300 {
+		switch err := l.dial(ctx, "a"); {
+		case errors.Is(err, rendezvous.CodeBusy):
+			busy++
+		default:
+			require.NoError(t, err)
+		}
+	}
+	require.Greater(t, busy, 100, "the stranger's dials are more than the node answers")
+	connect(t, b, ln).close()
+}
+
 // mostAtStranger is how many SYNs a process sends to one stranger in a minute, as
 // docs/traversal.md says: each of these connects is answered with RST at once, so
 // none is repeated by the kernel.

@@ -10,17 +10,11 @@ import (
 	"net/netip"
 	"sync"
 
-	"golang.org/x/sync/semaphore"
-
 	"github.com/gostunt/stunt/internal/punch"
 	"github.com/gostunt/stunt/internal/sock"
 	"github.com/gostunt/stunt/probe"
 	"github.com/gostunt/stunt/rendezvous"
 )
-
-// maxOffers bounds the dials that a node answers at once; the server has a
-// bound of its own, this one holds against the server.
-const maxOffers = 256
 
 // Node is a host's presence: one identity, one session with a rendezvous
 // server, one report on the NAT in front of it, any number of listeners and
@@ -41,7 +35,7 @@ type Node struct {
 	client *rendezvous.Client
 	ports  *ports
 	door   punch.Door
-	offers *semaphore.Weighted
+	offers offers
 	wg     sync.WaitGroup
 	host   host
 
@@ -113,7 +107,6 @@ func (n *Node) setUp() error {
 	} else if len(n.key) != ed25519.PrivateKeySize {
 		return errors.New("stunt: Config.Key is not an Ed25519 private key")
 	}
-	n.offers = semaphore.NewWeighted(maxOffers)
 	n.st.listeners = make(map[uint16]*Listener)
 	n.st.probed = make(chan struct{})
 	n.life, n.end = context.WithCancel(context.Background())

@@ -17,12 +17,13 @@ const offerTimeout = 30 * time.Second
 // onOffer is called on the session's reader and must not block.
 func (n *Node) onOffer(o *rendezvous.Offer) {
 	began := time.Now()
-	if !n.offers.TryAcquire(1) {
+	from := o.Observed.Addr()
+	if !n.offers.enter(from) {
 		o.Answer(rendezvous.Answer{Code: rendezvous.CodeBusy, Text: "too many dials at once"})
 		return
 	}
 	n.wg.Go(func() { // ends with the offer, its timeout, or the node
-		defer n.offers.Release(1)
+		defer n.offers.leave(from)
 		in := &incoming{node: n, offer: o, began: began}
 		in.serve()
 	})
