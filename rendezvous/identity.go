@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base32"
 	"fmt"
 	"math/big"
@@ -61,7 +60,9 @@ func ValidID(id string) error {
 }
 
 // Certificate returns the self-signed certificate with which a node shows its
-// key in TLS. Nothing in it but the key means anything, so it never expires.
+// key in TLS. Nothing in it but the key means anything, so it never expires. It
+// has no name and no extension: a server's crypto/tls keeps it, parsed, for as
+// long as the session lasts.
 func Certificate(key ed25519.PrivateKey) (tls.Certificate, error) {
 	if len(key) != ed25519.PrivateKeySize {
 		return tls.Certificate{}, fmt.Errorf("ed25519 key of %d bytes, want %d", len(key), ed25519.PrivateKeySize)
@@ -69,12 +70,9 @@ func Certificate(key ed25519.PrivateKey) (tls.Certificate, error) {
 	pub := key.Public().(ed25519.PublicKey)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: Fingerprint(pub)},
 		NotBefore:    time.Unix(0, 0),
 		// RFC 5280 section 4.1.2.5: the value for "no well-defined expiry".
-		NotAfter:    time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, pub, key)
 	if err != nil {
