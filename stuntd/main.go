@@ -48,6 +48,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP) // before the line that says that it can be used
 	defer signal.Stop(hup)
+	LeanHeap()
 	collectEarly(o.Limits.memory())
 	s, err := Start(o.Config)
 	if err != nil {
