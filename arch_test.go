@@ -57,6 +57,10 @@ var rooms = map[string][]string{
 	"stuntd":     {"internal/keyrate", "internal/sock", "probe", "rendezvous", "relay", "stuntd/access", "stuntd/check", "stuntd/cluster", "stuntd/status", "golang.org/x/crypto", "golang.org/x/net", "golang.org/x/sys", "golang.org/x/time"},
 	"cmd/stuntd": {"stuntd"},
 
+	// What many nodes cost it. The light nodes have nothing of the real ones'.
+	"stuntd/crowd": {"internal/park", "rendezvous", "stuntd", "github.com/fxamacker/cbor/v2", "golang.org/x/sync", "golang.org/x/sys"},
+	"cmd/crowd":    {"stuntd/crowd"},
+
 	// TCP without a kernel, for tests in virtual time.
 	"internal/tcppipe": {},
 

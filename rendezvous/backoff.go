@@ -110,13 +110,21 @@ func (r *round) next(v visit) time.Duration {
 	if wait := time.Until(v.notBefore); wait > 0 {
 		return wait // has been drawn at random
 	}
+	wait := Backoff(r.failures/len(r.servers), v.connected)
+	r.failures++
+	return wait
+}
+
+// Backoff returns how long a client should wait before it tries a server again,
+// after so many failures in a row; connected says that TCP stood the last time.
+// It is a random time (full jitter), so that those who lost a server together
+// do not come back together. A Client waits so by itself.
+func Backoff(failures int, connected bool) time.Duration {
 	longest := farDelay
-	if !v.connected {
+	if !connected {
 		longest = nearDelay
 	}
-	bound := min(firstDelay<<min(r.failures/len(r.servers), 10), longest)
-	r.failures++
-	return rand.N(bound)
+	return rand.N(min(firstDelay<<min(failures, 10), longest))
 }
 
 // sleep waits and reports whether ctx still stands.

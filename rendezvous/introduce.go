@@ -43,7 +43,7 @@ func (s *Server) introduce(from *session, m *DialRequest) error {
 	// The caller's is first, so that no answer can overtake it.
 	from.link.send(in.toCaller)
 	to.link.send(in.offer)
-	s.logger().Debug("dial", "peer", to.fingerprint, "remote", from.observed)
+	s.logger().Debug("dial", "peer", to.fingerprint, "remote", from.observed, "took", time.Since(began))
 	return nil
 }
 

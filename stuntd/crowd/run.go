@@ -1,0 +1,298 @@
+package crowd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// spareFiles are what a process needs beside its connections, with room.
+const spareFiles = 600
+
+// A Config says what is measured.
+type Config struct {
+	Sizes     []int         // numbers of nodes, rising
+	Idle      time.Duration // at each size nothing happens for so long; 0: less
+	Rate      int           // dials per second at each size; 0: none
+	For       time.Duration // for so long
+	Abreast   int           // connections that come at once, of all; 0: 256
+	Keepalive time.Duration // of the server; 0: 25 s
+	Kill      bool          // at the end kill the server, and measure the return
+	Drain     time.Duration // then stop it so, and measure that return; 0: don't
+	Patience  time.Duration // for all to come, each time; 0: 5 min
+	Progress  io.Writer     // a line now and then; nil: none
+}
+
+// A Row is what one size cost.
+type Row struct {
+	Nodes      int
+	Arrival    time.Duration // of those that were not there at the size before
+	Arrived    int
+	Handshake  time.Duration // the server's processor time for one of them
+	Ping       time.Duration // and for one ping, while nothing else happens; 0: not measured
+	Server     HostStats     // its Dials are those of this size
+	Kernel     int64         // bytes for both ends of all sessions
+	Part       Quantile      // the server's part of a dial: from the Dial, read, to both messages, queued
+	Ringing    Quantile      // a round trip to the server, as nodes see it
+	Answer     Quantile      // over the server to the peer and back
+	Dials      int
+	DialFailed int
+}
+
+// A Return is that of all nodes to a server that was away.
+type Return struct {
+	How    string
+	Away   time.Duration // from its end to the next one's "ready"
+	Back   time.Duration // from its end to all nodes being registered
+	Half   time.Duration // to half of them
+	Failed int64         // attempts
+	// Spread is the largest part of all that left within a tenth of a second.
+	Spread float64
+}
+
+// A Result is what Run has measured.
+type Result struct {
+	Empty   HostStats // a server without nodes
+	Rows    []Row
+	Returns []Return
+}
+
+// A run is one measurement under way.
+type run struct {
+	Config
+	host   *process
+	config HostConfig
+	guests []*process
+	share  int // nodes of one process
+	kernel int64
+}
+
+// Run measures. What it has got when ctx ends or something fails it returns too.
+func Run(ctx context.Context, c Config) (_ *Result, err error) {
+	r := &run{Config: c}
+	if err := r.prepare(); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(r.config.State)
+	defer r.end()
+	res := &Result{}
+	if err := r.open(ctx, &res.Empty); err != nil {
+		return res, err
+	}
+	have := 0
+	for _, n := range c.Sizes {
+		row, err := r.size(ctx, have, n)
+		if err != nil {
+			return res, err
+		}
+		res.Rows = append(res.Rows, row)
+		have = n
+	}
+	if c.Kill {
+		back, err := r.away(ctx, "SIGKILL", have, func() error { r.host.kill(); return nil })
+		if err != nil {
+			return res, err
+		}
+		res.Returns = append(res.Returns, back)
+	}
+	if c.Drain > 0 {
+		back, err := r.away(ctx, fmt.Sprintf("drain over %v", c.Drain), have, func() error {
+			defer r.host.end()
+			return r.host.call(ctx, "Shutdown", Nothing(0), new(Nothing))
+		})
+		if err != nil {
+			return res, err
+		}
+		res.Returns = append(res.Returns, back)
+	}
+	return res, nil
+}
+
+// prepare fills in what is zero, and sees whether there are files enough.
+func (r *run) prepare() error {
+	if len(r.Sizes) == 0 || !slices.IsSorted(r.Sizes) || r.Sizes[0] < 2 {
+		return errors.New("crowd: sizes have to rise, from 2 on")
+	}
+	r.Abreast, r.Keepalive, r.Patience = cmp.Or(r.Abreast, 256), cmp.Or(r.Keepalive, 25*time.Second), cmp.Or(r.Patience, 5*time.Minute)
+	files, err := openFiles()
+	if err != nil {
+		return err
+	}
+	most := r.Sizes[len(r.Sizes)-1]
+	if most+spareFiles > files {
+		return fmt.Errorf("crowd: the server needs %d open files for %d nodes, and a process may have %d here: see ulimit -Hn and /proc/sys/fs/nr_open",
+			most+spareFiles, most, files)
+	}
+	r.share = min(files-spareFiles, 25_000)
+	r.config = HostConfig{Conns: most + spareFiles/2, Keepalive: r.Keepalive, Drain: r.Drain}
+	r.config.State, err = os.MkdirTemp("", "crowd")
+	return err
+}
+
+func (r *run) say(format string, args ...any) {
+	if r.Progress != nil {
+		fmt.Fprintf(r.Progress, format+"\n", args...)
+	}
+}
+
+// open starts the server and the processes of the nodes.
+func (r *run) open(ctx context.Context, empty *HostStats) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // a port that stays ours between two servers: none takes it as its own
+	if err != nil {
+		return err
+	}
+	r.config.Listen = ln.Addr().String()
+	ln.Close()
+	address, err := r.serve(ctx)
+	if err != nil {
+		return err
+	}
+	most := r.Sizes[len(r.Sizes)-1]
+	for range (most + r.share - 1) / r.share {
+		p, err := start(roleNodes)
+		if err != nil {
+			return err
+		}
+		r.guests = append(r.guests, p)
+		if err := p.call(ctx, "Start", NodesConfig{address, r.Keepalive}, new(Nothing)); err != nil {
+			return err
+		}
+	}
+	r.say("server at %s; %d processes of %d nodes at most", r.config.Listen, len(r.guests), r.share)
+	r.kernel = kernelMemory()
+	return r.host.call(ctx, "Stats", Nothing(0), empty)
+}
+
+// serve starts a server, where the one before was.
+func (r *run) serve(ctx context.Context) (address string, err error) {
+	if r.host, err = start(roleServer); err != nil {
+		return "", err
+	}
+	return address, r.host.call(ctx, "Start", r.config, &address)
+}
+
+// end ends all processes.
+func (r *run) end() {
+	var g errgroup.Group
+	for _, p := range r.guests {
+		g.Go(func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			defer cancel()
+			defer p.end()
+			return p.call(ctx, "GoHome", Nothing(0), new(Nothing))
+		})
+	}
+	g.Wait() // one that does not go is killed
+	if r.host != nil {
+		r.host.end()
+	}
+}
+
+// size brings the number of nodes from one to another and measures there.
+func (r *run) size(ctx context.Context, from, to int) (row Row, err error) {
+	row = Row{Nodes: to, Arrived: to - from}
+	began := time.Now()
+	used, err := r.cpu(ctx, func() error {
+		if err := r.grow(ctx, from, to); err != nil {
+			return err
+		}
+		_, err := r.wait(ctx, to, func(c Count) bool { return c.Standing == int64(to) })
+		return err
+	})
+	if err != nil {
+		return row, err
+	}
+	row.Arrival, row.Handshake = time.Since(began), used/time.Duration(row.Arrived)
+	r.say("%d nodes after %v: %.0f/s", to, row.Arrival.Round(time.Millisecond), float64(row.Arrived)/row.Arrival.Seconds())
+	if err := r.host.call(ctx, "Stats", Nothing(0), &row.Server); err != nil {
+		return row, err
+	}
+	row.Kernel = kernelMemory() - r.kernel
+	if r.Idle > 0 {
+		if used, err = r.cpu(ctx, func() error { return sleep(ctx, r.Idle) }); err != nil {
+			return row, err
+		}
+		row.Ping = time.Duration(float64(used) / (float64(to) * r.Idle.Seconds() / r.Keepalive.Seconds()))
+	}
+	if r.Rate == 0 {
+		return row, nil
+	}
+	return row, r.dials(ctx, &row)
+}
+
+// cpu returns how much processor time the server uses while f runs.
+func (r *run) cpu(ctx context.Context, f func() error) (time.Duration, error) {
+	var before, after time.Duration
+	if err := r.host.call(ctx, "CPU", Nothing(0), &before); err != nil {
+		return 0, err
+	}
+	if err := f(); err != nil {
+		return 0, err
+	}
+	err := r.host.call(ctx, "CPU", Nothing(0), &after)
+	return after - before, err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// dials measures them.
+func (r *run) dials(ctx context.Context, row *Row) error {
+	done, err := r.dial(ctx, row.Nodes)
+	if err != nil {
+		return err
+	}
+	var after HostStats
+	if err := r.host.call(ctx, "Stats", Nothing(0), &after); err != nil {
+		return err
+	}
+	row.Part, row.Ringing, row.Answer = quantile(after.Dials), quantile(done.Ringing), quantile(done.Answer)
+	row.Dials, row.DialFailed = len(done.Answer), done.Failed
+	r.say("%d dials: the server's part %v, %v in the worst of a hundred; Ringing %v, %v; %d failed", row.Dials,
+		row.Part.P50, row.Part.P99, row.Ringing.P50, row.Ringing.P99, row.DialFailed)
+	return nil
+}
+
+// grow has the nodes from one index to another come, those of each process as
+// far as its share goes.
+func (r *run) grow(ctx context.Context, from, to int) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i, p := range r.guests {
+		first, last := max(from, i*r.share), min(to, (i+1)*r.share)
+		if first < last {
+			abreast := max(1, r.Abreast*(last-first)/(to-from))
+			g.Go(func() error { return p.call(ctx, "Grow", Growth{first, last, abreast}, new(Nothing)) })
+		}
+	}
+	return g.Wait()
+}
+
+// dial has all processes that have nodes dial.
+func (r *run) dial(ctx context.Context, total int) (all Dialled, err error) {
+	busy := r.guests[:min(len(r.guests), (total+r.share-1)/r.share)]
+	each := max(1, r.Rate/len(busy))
+	done := make([]Dialled, len(busy))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, p := range busy {
+		g.Go(func() error { return p.call(ctx, "Dial", Dialling{each, total, r.For}, &done[i]) })
+	}
+	err = g.Wait()
+	for _, d := range done {
+		all.add(d)
+	}
+	return all, err
+}
