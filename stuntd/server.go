@@ -108,7 +108,9 @@ func Start(cfg Config) (_ *Server, err error) {
 	s.mux.tls = serverTLS(cert.get, !cfg.Relay.Only)
 	s.meet.Admit = s.admission(gate)
 	s.reload = newReloader(s.log, cert.file, rules)
-	s.mux.wg.Go(func() { s.reload.run(ctx) })
+	if len(s.reload.files) > 0 {
+		s.mux.wg.Go(func() { s.reload.run(ctx) })
+	}
 	if cert.acme != nil {
 		if err := s.startACME(ctx, network, cert.acme); err != nil {
 			return nil, err

@@ -2,10 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gostunt/stunt/stuntd"
 )
 
 // TestLookup asks for a peer before and after a dial of it.
@@ -45,4 +50,28 @@ func TestLookup(t *testing.T) {
 	stranger, _ := newKey(t)
 	_, out, _ = lookup("alice", stranger)
 	require.Contains(t, out, "reach: unknown\n", "how two have met is for the two")
+}
+
+// TestToken shows one to a server that asks for it, in each of the ways.
+func TestToken(t *testing.T) {
+	state := t.TempDir()
+	s, err := stuntd.Start(stuntd.Config{Listen: []string{"127.0.0.1:0"}, StateDir: state, Access: stuntd.Access{Tokens: true}})
+	require.NoError(t, err)
+	defer s.Close()
+	code, token, errs := call(t, "", "serve", "token", "new", "-state", state)
+	require.Zero(t, code, errs)
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, []byte(token), 0o600))
+	key, _ := newKey(t)
+	lookup := func(args ...string) string {
+		code, _, errs := call(t, "", append([]string{"lookup", "alice", "--server", s.Address(), "--key", key}, args...)...)
+		require.Equal(t, 1, code)
+		return errs
+	}
+	require.Contains(t, lookup(), "token required")
+	require.Contains(t, lookup("--token", "stunt1.x"), "token refused")
+	require.Contains(t, lookup("--token", strings.TrimSpace(token)), "unknown peer", "it is in, and alice is not")
+	require.Contains(t, lookup("--token", "@"+file), "unknown peer")
+	t.Setenv("STUNT_TOKEN", "@"+file)
+	require.Contains(t, lookup(), "unknown peer")
 }

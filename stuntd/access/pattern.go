@@ -3,7 +3,6 @@ package access
 import (
 	"errors"
 	"fmt"
-	"path"
 	"strings"
 
 	"github.com/gostunt/stunt/rendezvous"
@@ -14,43 +13,55 @@ const maxPattern = 63
 
 // A pattern is a name in which * stands for any characters, or the fingerprint
 // of a key.
-type pattern string
+type pattern struct {
+	text  string
+	parts []string // what is between the *; nil: there is none
+}
 
 // parsePattern takes no more than what can match a name.
 func parsePattern(s string) (pattern, error) {
 	switch {
 	case s == "":
-		return "", errors.New("the pattern is empty")
+		return pattern{}, errors.New("the pattern is empty")
 	case len(s) > maxPattern:
-		return "", fmt.Errorf("a pattern of %d characters, at most %d are allowed", len(s), maxPattern)
+		return pattern{}, fmt.Errorf("a pattern of %d characters, at most %d are allowed", len(s), maxPattern)
 	case strings.Contains(s, "**"):
-		return "", errors.New("two * next to each other")
+		return pattern{}, errors.New("two * next to each other")
 	case !strings.Contains(s, "*"):
 		if err := rendezvous.ValidID(s); err != nil {
-			return "", fmt.Errorf("%q can be no name", s)
+			return pattern{}, fmt.Errorf("%q can be no name", s)
 		}
+		return pattern{text: s}, nil
 	}
 	for _, c := range []byte(s) {
 		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '*') {
-			return "", fmt.Errorf("%q has something other than a-z, 0-9, hyphens and *", s)
+			return pattern{}, fmt.Errorf("%q has something other than a-z, 0-9, hyphens and *", s)
 		}
 	}
-	return pattern(s), nil
+	return pattern{s, strings.Split(s, "*")}, nil
 }
-
-// exact reports whether there is nothing to match but the text itself.
-func (p pattern) exact() bool { return !strings.Contains(string(p), "*") }
 
 // match reports whether the pattern is one of id, which may be anything.
 func (p pattern) match(id string) bool {
-	if p == "*" || string(p) == id {
+	if p.text == "*" || p.text == id {
 		return true
 	}
-	if p.exact() || rendezvous.IsFingerprint(id) {
+	if p.parts == nil || rendezvous.IsFingerprint(id) {
 		return false
 	}
-	ok, _ := path.Match(string(p), id) // of its special characters only * is in a pattern, which no error can come from
-	return ok
+	first, last := p.parts[0], p.parts[len(p.parts)-1]
+	if len(id) < len(first)+len(last) || !strings.HasPrefix(id, first) || !strings.HasSuffix(id, last) {
+		return false
+	}
+	rest := id[len(first) : len(id)-len(last)]
+	for _, part := range p.parts[1 : len(p.parts)-1] { // the first place of each leaves most for those after it
+		_, after, ok := strings.Cut(rest, part)
+		if !ok {
+			return false
+		}
+		rest = after
+	}
+	return true
 }
 
 // patterns is a set of them: any number of plain names costs one look.
@@ -60,14 +71,14 @@ type patterns struct {
 }
 
 func (ps *patterns) add(p pattern) {
-	if !p.exact() {
+	if p.parts != nil {
 		ps.globs = append(ps.globs, p)
 		return
 	}
 	if ps.plain == nil {
 		ps.plain = make(map[string]struct{})
 	}
-	ps.plain[string(p)] = struct{}{}
+	ps.plain[p.text] = struct{}{}
 }
 
 func (ps *patterns) empty() bool { return len(ps.plain) == 0 && len(ps.globs) == 0 }

@@ -184,8 +184,8 @@ func (t *Token) Expired(now time.Time) bool { return !t.Expires.IsZero() && !now
 
 // mayHave reports whether a name is one of the token's.
 func (t *Token) mayHave(name string) bool {
-	for _, p := range t.Names {
-		if pattern(p).match(name) {
+	for _, s := range t.Names {
+		if p, err := parsePattern(s); err == nil && p.match(name) {
 			return true
 		}
 	}
