@@ -17,8 +17,8 @@ type Applicant struct {
 // called from several goroutines at once. Their errors are told to the client:
 // an *[Error] by its code and text, any other as CodeNotAllowed.
 type Pass interface {
-	// Stands is asked with every message, a ping included. Its error ends the
-	// session.
+	// Stands is asked with every message, a ping included, and by Review. Its error
+	// ends the session.
 	Stands() error
 	// MayListen is asked before the server looks who has the name; an empty one
 	// stands for the fingerprint alone. Nothing of it was checked.
@@ -85,4 +85,25 @@ func (s *session) mayDial(peer string) ([]string, error) {
 		return nil, denial(err)
 	}
 	return names, nil
+}
+
+// Review asks the passes of all sessions whether these still stand, and ends
+// those that don't: for when what the passes go by has changed. Each would be
+// asked with its next message anyway.
+func (s *Server) Review() {
+	for _, sess := range s.directory.everybody() {
+		if e, ok := errors.AsType[*Error](sess.stands()); ok {
+			sess.link.finish(e)
+		}
+	}
+}
+
+// everybody returns all sessions.
+func (d *directory) everybody() (all []*session) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, o := range d.keys {
+		all = append(all, o.sessions...)
+	}
+	return all
 }

@@ -138,6 +138,38 @@ func TestPassEndsSession(t *testing.T) {
 	p.gone()
 }
 
+// A review ends a session that is silent, and leaves the others.
+func TestReview(t *testing.T) {
+	var denied atomic.Value // a fingerprint
+	denied.Store("")
+	h := serve(t, &Server{Admit: func(a Applicant) (Pass, error) {
+		book := &rulebook{}
+		return standing{book, func() error {
+			if denied.Load() == Fingerprint(a.Key) {
+				return &Error{Code: CodeBadToken, Text: "it was revoked"}
+			}
+			return nil
+		}}, nil
+	}})
+	a, b := h.peer(t, newKey(t)), h.peer(t, newKey(t))
+	a.register("alice")
+	b.register("bob")
+	denied.Store(fingerprintOf(a.key))
+	h.server.Review()
+	require.Equal(t, "it was revoked", a.refusal(CodeBadToken).Text)
+	a.gone()
+	b.send(&ping{})
+	read[*pong](b)
+}
+
+// standing is a rulebook of which one thing is told.
+type standing struct {
+	*rulebook
+	stands func() error
+}
+
+func (s standing) Stands() error { return s.stands() }
+
 // A token that is over ends the session, and the next one has another. Only
 // one that is refused at once is the end.
 func TestTokenIsRenewed(t *testing.T) {

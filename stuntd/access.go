@@ -55,6 +55,9 @@ func (c *Config) gate() (*access.Gate, reloadable, error) {
 // admission returns what decides who gets a session: whether there is room, and
 // then the gate, if there is one.
 func (s *Server) admission(g *access.Gate) func(rendezvous.Applicant) (rendezvous.Pass, error) {
+	if g != nil {
+		g.Changed = s.meet.Review
+	}
 	return func(a rendezvous.Applicant) (rendezvous.Pass, error) {
 		if err := s.mux.door.memory.busy(); err != nil {
 			s.board.Limited(errMemory.name)

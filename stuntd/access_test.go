@@ -212,7 +212,6 @@ func TestRulesAreReadAgain(t *testing.T) {
 	b.write("deny key " + id)
 	s.Reload()
 	b.waitLog("access rules read")
-	c.Check()
 	require.ErrorIs(t, <-ended, rendezvous.CodeNotAllowed, "it ends who was in")
 	_, err = c.Ready(t.Context())
 	require.ErrorIs(t, err, rendezvous.CodeNotAllowed)

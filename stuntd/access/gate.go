@@ -19,13 +19,21 @@ type Gate struct {
 
 	Now func() time.Time // nil: time.Now
 
+	// Changed is called by Use, as soon as it holds: [rendezvous.Server.Review] is
+	// for that. It may be nil.
+	Changed func()
+
 	rules atomic.Pointer[Rules]
 }
 
 // Use puts rules in the place of those so far, also for the sessions that
-// stand: one that the new ones would not let in ends with its next message,
-// which is its next ping at the latest.
-func (g *Gate) Use(r *Rules) { g.rules.Store(r) }
+// stand.
+func (g *Gate) Use(r *Rules) {
+	g.rules.Store(r)
+	if g.Changed != nil {
+		g.Changed()
+	}
+}
 
 func (g *Gate) now() time.Time {
 	if g.Now != nil {
