@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/gostunt/stunt/rendezvous"
 	"github.com/gostunt/stunt/stuntd/access"
 )
 
@@ -37,7 +38,26 @@ func TestDocumentedRules(t *testing.T) {
 	require.Contains(t, m[1], "dial guest -> team-printer")
 	path := filepath.Join(t.TempDir(), "access")
 	require.NoError(t, os.WriteFile(path, []byte(m[1]), 0o600))
-	start(t, Config{Access: Access{Tokens: true, File: path}})
+	state := t.TempDir()
+	s := start(t, Config{StateDir: state, Access: Access{Tokens: true, File: path}})
+	shown := func(names string) *rendezvous.Client {
+		return client(t, s, with(token(t, "", "new", "-state", state, "-names", names)))
+	}
+	printer, guest, team := shown("team-*"), shown("guest"), shown("team-*")
+	require.NoError(t, printer.Register(t.Context(), "team-printer"))
+	require.NoError(t, printer.Register(t.Context(), "team-files"))
+	require.ErrorIs(t, shown("ops").Register(t.Context(), "ops"), rendezvous.CodeNotAllowed, "another key than the reserved")
+	for _, tt := range []struct {
+		who  *rendezvous.Client
+		whom string
+		may  bool
+	}{{guest, "team-printer", true}, {guest, "team-files", false}, {team, "team-printer", true}, {team, "team-files", true}} {
+		if _, err := tt.who.Lookup(t.Context(), tt.whom); tt.may {
+			require.NoError(t, err, tt.whom)
+		} else {
+			require.ErrorIs(t, err, rendezvous.CodeUnknownPeer, tt.whom)
+		}
+	}
 
 	// All rules of the table are ones, whatever stands in for the capitals.
 	fill := strings.NewReplacer("FINGERPRINT", strings.Repeat("a", 52), "KEY…", strings.Repeat("a", 52), "PREFIX", "10.0.0.0/8",

@@ -26,7 +26,8 @@
 // that matches it decides. The order of all others is of no matter.
 //
 // WHO is a pattern of names that the caller has registered at that moment, or
-// the fingerprint of its key. WHOM is a pattern of what it dials, or a
+// that its token is for (all of them, if that has a pattern, too), or the
+// fingerprint of its key. WHOM is a pattern of what it dials, or a
 // fingerprint that it dials: whether it may is decided before the server looks
 // whether anybody has that name, so that nothing about the answer, its time
 // included, can depend on it. The refusal is the one of a name that nobody has.

@@ -3,6 +3,7 @@ package access
 import (
 	"crypto/ed25519"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -105,6 +106,12 @@ func (p *pass) MayListen(name string) error {
 func (p *pass) MayDial(whom string, names []string) error {
 	if p.token != nil && p.token.Rights&Dial == 0 {
 		return refusal(rendezvous.CodeNotAllowed, "the token does not let it dial")
+	}
+	if p.token != nil {
+		// Who only dials registers no name, and is known by those that it might: a
+		// pattern is met by a rule's if that has all of its names, for what the * of
+		// the one may stand for only a * of the other takes.
+		names = append(slices.Clip(names), p.token.Names...)
 	}
 	if !p.gate.rules.Load().mayDial(p.key, names, whom) {
 		return &rendezvous.Error{Code: rendezvous.CodeUnknownPeer} // as if nobody were there

@@ -141,3 +141,31 @@ func TestForbiddenPeerIsUnknown(t *testing.T) {
 	require.NoError(t, p.MayDial("public", nil))
 	require.Equal(t, &rendezvous.Error{Code: rendezvous.CodeUnknownPeer}, p.MayDial("bob", nil))
 }
+
+// Who only dials has no name registered, and is known by those of its token.
+func TestDialerIsKnownByItsToken(t *testing.T) {
+	d := newDesk(t)
+	d.gate.Use(parse(t, "dial team-* -> db", "dial team-a* -> a", "dial guest -> printer", "dial * -> public"))
+	for _, tt := range []struct {
+		names []string
+		may   []string
+		not   []string
+	}{
+		{nil, []string{"public"}, []string{"db", "a", "printer"}},
+		{[]string{"guest"}, []string{"public", "printer"}, []string{"db", "a"}},
+		{[]string{"team-*"}, []string{"public", "db"}, []string{"a", "printer"}}, // not all of the team may
+		{[]string{"team-a*"}, []string{"public", "db", "a"}, []string{"printer"}},
+		{[]string{"team-*-x"}, []string{"db"}, []string{"a"}},
+		{[]string{"*"}, []string{"public"}, []string{"db", "a", "printer"}},
+		{[]string{"x", "guest"}, []string{"printer"}, []string{"db"}},
+	} {
+		p, err := d.admit(d.sign(Token{Names: tt.names, Rights: All}))
+		require.NoError(t, err)
+		for _, whom := range tt.may {
+			require.NoError(t, p.MayDial(whom, nil), "%v dials %s", tt.names, whom)
+		}
+		for _, whom := range tt.not {
+			require.ErrorIs(t, p.MayDial(whom, nil), rendezvous.CodeUnknownPeer, "%v dials %s", tt.names, whom)
+		}
+	}
+}
