@@ -159,9 +159,12 @@ func (d *directory) recall(all []binding, now time.Time) {
 		if d.names[b.name] != nil || len(o.names) >= d.idsPerKey || !now.Before(b.until) {
 			continue
 		}
-		c := &claim{name: b.name, owner: b.owner}
+		// As if taken now: where other servers went on, and gave the name to another
+		// key when its hold was over there, that one took it earlier.
+		c := &claim{name: b.name, owner: b.owner, bound: now.UnixNano()}
 		d.keys[b.owner], d.names[b.name] = o, c
 		o.names = append(o.names, b.name)
 		d.holdFor(c, netip.Prefix{}, b.until) // whose they were is not kept
+		d.tell(b.name)
 	}
 }

@@ -97,6 +97,23 @@ func TestRecallIsBounded(t *testing.T) {
 	require.Empty(t, d.holds)
 }
 
+// A server that comes back to others has no better title to a name than the key
+// that got it from them meanwhile, and a better one than whoever comes later.
+func TestRecallAmongServers(t *testing.T) {
+	now := time.Unix(1000, 0)
+	key := func(s string) string { return strings.Repeat(s, fingerprintLen) }
+	one, two := strings.Repeat("1", serverNameLen), strings.Repeat("2", serverNameLen)
+	all := map[string]*directory{one: alone(one), two: alone(two)}
+	all[two].have(t, key("e"), "alice", now.Add(-time.Minute))
+	all[two].have(t, key("e"), "bob", now.Add(time.Minute))
+	all[one].recall([]binding{{name: "alice", owner: key("a")}, {name: "bob", owner: key("b")}}, now)
+	require.Equal(t, []string{key("e")}, compareAll(all, now.Add(2*time.Minute)), "of bob, which was somebody's")
+	require.Equal(t, key("e"), all[two].names["alice"].owner)
+	require.Nil(t, all[one].names["alice"])
+	require.Nil(t, all[two].names["bob"])
+	require.Equal(t, key("b"), all[one].names["bob"].owner)
+}
+
 func TestTextsThatAreNoNames(t *testing.T) {
 	key := strings.Repeat("a", fingerprintLen)
 	for text, want := range map[string]string{
