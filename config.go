@@ -114,7 +114,7 @@ type Config struct {
 }
 
 // Budget bounds guessing: the sockets that it holds at once and the SYNs that
-// it sends in a second; and SYNs that are no guesses, to twice as many. Nodes may share one.
+// it sends in a second. Nodes may share one.
 type Budget = punch.Budget
 
 // NewBudget returns a budget. A dial takes up to 1,024 sockets of it for at

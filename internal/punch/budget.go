@@ -33,7 +33,7 @@ func NewBudget(sockets, synsPerSecond int) *Budget {
 		size:    sockets,
 		sockets: semaphore.NewWeighted(int64(sockets)),
 		syns:    rate.NewLimiter(rate.Limit(synsPerSecond), burst),
-		plains:  plainLimit(synsPerSecond),
+		plains:  rate.NewLimiter(plainSYNs, plainSYNs),
 	}
 }
 

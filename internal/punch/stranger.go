@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // A peer names the addresses that we send SYNs to, and may name somebody else's.
@@ -37,10 +35,10 @@ const (
 	// maxStrangersKnown bounds the memory of these counts, and so how many strangers
 	// a process tries in strangerSpan.
 	maxStrangersKnown = 4096
-	// plainPerGuess is how many SYNs there may be that are no guesses for each that
-	// is one. Thousands of honest dials a second stay below; a server that lies about
-	// everything gets no further.
-	plainPerGuess = 2
+	// plainSYNs is how many SYNs that are no guesses a process sends in a second.
+	// A thousand honest dials stay below; a server that lies about everything gets no
+	// further.
+	plainSYNs = 3000
 )
 
 var errStranger = errors.New("tried often enough: only the peer has named this address, and nobody there has proved to be one")
@@ -142,11 +140,6 @@ func (b *Budget) proved(ip netip.Addr) {
 	if b != nil {
 		b.strangers.proved(ip)
 	}
-}
-
-func plainLimit(synsPerSecond int) *rate.Limiter {
-	n := plainPerGuess * synsPerSecond
-	return rate.NewLimiter(rate.Limit(n), max(n, 1))
 }
 
 // acquainted reports whether a dial may try one more address: it names so many

@@ -1,6 +1,7 @@
 package punch
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -128,6 +129,17 @@ func TestRaceMeetsFewStrangers(t *testing.T) {
 	}
 	require.Len(t, met, maxStrangers+maxInside)
 	require.True(t, r.room(Attempt{To: netip.MustParseAddrPort("198.51.100.1:4000")}), "beside these, whom the server has seen")
+}
+
+// A budget that allows no guess does not hold up anything else.
+func TestPlainSYNsAreNoGuesses(t *testing.T) {
+	b := NewBudget(0, 0)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for range plainSYNs {
+		require.NoError(t, b.plain(ctx, Attempt{}, netip.MustParseAddr("198.51.100.1")))
+	}
+	require.Less(t, b.plains.Tokens(), float64(plainSYNs), "they are counted")
 }
 
 // Who is tried as a stranger gets a few SYNs of a dial, and a few more of all.
