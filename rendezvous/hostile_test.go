@@ -152,7 +152,13 @@ func TestNoHello(t *testing.T) {
 
 // Who sends more than the rate is not read, and holds up nobody else.
 func TestFlood(t *testing.T) {
-	h, a, b := pair(t, &Server{Limits: Limits{MessageRate: 20}})
+	met := make(chan string, 1)
+	h, a, b := pair(t, &Server{Limits: Limits{MessageRate: 20}, Trace: &Trace{Limited: func(name string) {
+		select {
+		case met <- name:
+		default:
+		}
+	}}})
 	flooder := h.peer(t, newKey(t))
 	frame, err := encode(&Info{Report: make([]byte, MaxBlob)})
 	require.NoError(t, err)
@@ -162,6 +168,7 @@ func TestFlood(t *testing.T) {
 		_, err = flooder.conn.Write(batch)
 	}
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "the server leaves it waiting")
+	require.Equal(t, limitMessageRate, receive(t, met, "the limit"))
 	call, err := a.Dial(within(t), DialRequest{Peer: "bob"})
 	require.NoError(t, err)
 	receive(t, call.Ringing, "a dial beside the flood")
@@ -170,7 +177,8 @@ func TestFlood(t *testing.T) {
 
 // Who does not read is cut before it costs more than its queue.
 func TestSlowReaderIsCut(t *testing.T) {
-	h, _, b := pair(t, &Server{Limits: Limits{MessageRate: -1}})
+	met := make(chan string, 1)
+	h, _, b := pair(t, &Server{Limits: Limits{MessageRate: -1}, Trace: &Trace{Limited: func(name string) { met <- name }}})
 	require.NoError(t, b.Update(Info{Report: make([]byte, MaxBlob)}))
 	p := h.peer(t, newKey(t))
 	frame, err := encode(&lookup{Ref: 1, ID: "bob"})
@@ -180,6 +188,7 @@ func TestSlowReaderIsCut(t *testing.T) {
 		_, err = p.conn.Write(batch)
 	}
 	require.ErrorIs(t, receive(t, h.ended, "the end"), errSlow)
+	require.Equal(t, limitUnread, receive(t, met, "the limit"))
 	h.stillServes(t)
 }
 

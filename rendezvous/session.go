@@ -107,6 +107,7 @@ func (s *session) listen(readable bool) (rest time.Duration, err error) {
 		}
 		// Not reading is the answer to a flood: it fills the sender's buffers.
 		if rest = s.messages.Reserve().Delay(); rest > 0 {
+			s.server.seeLimit(limitMessageRate)
 			return rest, nil
 		}
 		readable = false

@@ -43,6 +43,7 @@ const (
 	limitKey          = "sessions_per_key"
 	limitIDs          = "ids_per_key"
 	limitDialRate     = "dial_rate"
+	limitMessageRate  = "message_rate"
 	limitDialsOut     = "pending_dials_of_caller"
 	limitDialsIn      = "pending_dials_of_callee"
 	limitDialsBetween = "pending_dials_of_source"
@@ -51,7 +52,7 @@ const (
 
 // LimitNames returns what [Trace.Limited] may be called with.
 func LimitNames() []string {
-	return []string{limitSource, limitKey, limitIDs, limitDialRate, limitDialsOut, limitDialsIn, limitDialsBetween, limitUnread}
+	return []string{limitSource, limitKey, limitIDs, limitDialRate, limitMessageRate, limitDialsOut, limitDialsIn, limitDialsBetween, limitUnread}
 }
 
 // of says which limit an Error is about.

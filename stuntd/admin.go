@@ -128,8 +128,13 @@ func (s *Server) newBoard(cert *certSource) {
 		STUN:    s.stun,
 		Relay:   s.relay,
 		Port: func() status.Port {
-			in, l := s.mux.door.inside(), s.mux.door.limits
-			return status.Port{Conns: in.conns, HalfOpen: in.halfOpen, MaxConns: l.Conns, MaxHalfOpen: l.HalfOpen}
+			d := s.mux.door
+			in := d.inside()
+			p := status.Port{Conns: in.conns, HalfOpen: in.halfOpen, MaxConns: d.limits.Conns, Memory: inUse(), MaxMemory: d.memory.limit}
+			if strain := d.memory.strain(); strain > calm {
+				p.Refusing = strain.String()
+			}
+			return p
 		},
 		Expiry: func() time.Time {
 			c, err := cert.get(nil)

@@ -38,8 +38,13 @@ type Fact struct{ Name, Value string }
 
 // Port is what a port holds.
 type Port struct {
-	Conns, HalfOpen       int // now
-	MaxConns, MaxHalfOpen int
+	Conns, HalfOpen int // now
+	MaxConns        int
+	// Memory is what the process has in use, of the MaxMemory from which on
+	// it lets nobody in, in bytes; MaxMemory is 0 if there is no such limit.
+	Memory, MaxMemory uint64
+	// Refusing says what is refused for want of memory; empty: nothing.
+	Refusing string
 }
 
 // A Board counts what a server does. Its methods may be called at any time from

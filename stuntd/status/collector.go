@@ -56,6 +56,14 @@ var metrics = []metric{
 	{"stuntd_connections_max", "Connections that are let in at most.", prometheus.GaugeValue, nil, func(b *Board, put func(float64, ...string)) {
 		put(float64(b.config.Port().MaxConns))
 	}},
+	{"stuntd_memory_bytes", "Memory that the process holds, as the limit counts it.", prometheus.GaugeValue, nil, func(b *Board, put func(float64, ...string)) {
+		put(float64(b.config.Port().Memory))
+	}},
+	{"stuntd_memory_max_bytes", "Memory from which on nobody is let in any more; at 80 % of it that begins. Absent without a limit.", prometheus.GaugeValue, nil, func(b *Board, put func(float64, ...string)) {
+		if m := b.config.Port().MaxMemory; m > 0 {
+			put(float64(m))
+		}
+	}},
 	{"stuntd_connections_total", "Connections that were let in and have shown what they speak, or ended before.", prometheus.CounterValue, []string{"protocol"}, byLabel(func(b *Board) map[string]int64 { return b.accepted.all() })},
 	{"stuntd_certificate_expiry_timestamp_seconds", "When the certificate in use ends; absent where clients hold its pin.", prometheus.GaugeValue, nil, func(b *Board, put func(float64, ...string)) {
 		if t := b.config.Expiry(); !t.IsZero() {

@@ -93,6 +93,14 @@ func (b *Board) tiles(past []minute) []tile {
 		{"Direct", percent(sum.dials[direct], all), count(sum.dials[relayed]) + " relayed, " + count(sum.dials[failed]) + " failed"},
 		{"Connections", count(int64(port.Conns)), "of " + count(int64(port.MaxConns)) + "; " + count(int64(port.HalfOpen)) + " half-open"},
 	}
+	memory := tile{"Memory", size(int64(port.Memory)), "no limit"}
+	if port.MaxMemory > 0 {
+		memory.Note = "of " + size(int64(port.MaxMemory))
+	}
+	if port.Refusing != "" {
+		memory.Note = "refusing " + port.Refusing
+	}
+	tiles = append(tiles, memory)
 	if b.config.Relay != nil {
 		last := past[len(past)-1]
 		tiles = append(tiles, tile{"Relay", size(last.bytes/60) + "/s", count(int64(b.config.Relay.Stats().Pairs)) + " pairs now"})

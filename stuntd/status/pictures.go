@@ -183,13 +183,17 @@ func cellOf(n [results]int64, from, to class) cell {
 	if all == 0 {
 		return cell{Class: "empty", Text: fmt.Sprintf("no dial from %s to %s", from, to)}
 	}
+	class := fmt.Sprintf("s%d", step(n[direct], all))
+	if n[direct] == 0 && n[failed] > 0 {
+		class = "none"
+	}
 	return cell{
-		Class: fmt.Sprintf("s%d", step(n[direct], all)), Share: percent(n[direct], all), Count: count(all),
+		Class: class, Share: percent(n[direct], all), Count: count(all),
 		Text: fmt.Sprintf("from %s to %s: %d direct, %d relayed, %d failed", from, to, n[direct], n[relayed], n[failed]),
 	}
 }
 
-// step is the shade of a share: half and more, most, nearly all and all are what
+// step is the shade of a share, 0 of none: half and more, most, nearly all and all are what
 // an operator tells apart.
 func step(part, all int64) int {
 	switch share := float64(part) / float64(all); {

@@ -63,10 +63,14 @@ func TestHeat(t *testing.T) {
 		{classOnePort, classDraws, relayed}:   1,
 		{classDraws, classOnePort, failed}:    3,
 		{classUnknown, classOnePort, relayed}: 2,
+		{classUnknown, classDraws, relayed}:   2,
+		{classUnknown, classDraws, failed}:    1,
 	})
 	require.Equal(t, []string{"eim", "apdm-random", "unknown"}, []string{h.Columns[0].Name, h.Columns[1].Name, h.Columns[2].Name}, "what is not known is last")
 	require.Equal(t, cell{"s4", "99.9 %", "1\u202f000", "from eim to apdm-random: 999 direct, 1 relayed, 0 failed"}, h.Rows[0].Cells[1])
-	require.Equal(t, cell{"s0", "0 %", "3", "from apdm-random to eim: 0 direct, 0 relayed, 3 failed"}, h.Rows[1].Cells[0])
+	require.Equal(t, cell{"none", "0 %", "3", "from apdm-random to eim: 0 direct, 0 relayed, 3 failed"}, h.Rows[1].Cells[0])
+	require.Equal(t, "s0", h.Rows[2].Cells[0].Class, "the relay did it")
+	require.Equal(t, "none", h.Rows[2].Cells[1].Class)
 	require.Equal(t, "empty", h.Rows[0].Cells[0].Class)
 }
 
