@@ -265,3 +265,27 @@ func TestAdminConfig(t *testing.T) {
 		require.ErrorContains(t, err, tt.want)
 	}
 }
+
+// TestMetricsOfCluster: the others are there, and where there are none by
+// configuration nothing says that one is missing.
+func TestMetricsOfCluster(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(secret, []byte("0123456789abcdef0123456789abcdef"), 0o600))
+	cluster := Cluster{Name: "test", SecretFile: secret, Listen: "127.0.0.1:0"}
+	a, admin := startWithAdmin(t, Config{Cluster: cluster})
+	require.Zero(t, scrape(t, admin)["stuntd_cluster_members"])
+	_, page := fetch(t, admin+"/")
+	require.Contains(t, page, "No other server is there")
+
+	cluster.Routes = []string{a.bus.Addr().String()}
+	b := start(t, Config{Cluster: cluster})
+	knows(t, a, 1)
+	require.Equal(t, 1.0, scrape(t, admin)["stuntd_cluster_members"])
+	_, page = fetch(t, admin+"/")
+	require.Contains(t, page, b.Cluster().Name)
+
+	_, alone := startWithAdmin(t, Config{})
+	require.NotContains(t, scrape(t, alone), "stuntd_cluster_members")
+	_, page = fetch(t, alone+"/")
+	require.NotContains(t, page, "Cluster")
+}

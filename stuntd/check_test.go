@@ -56,6 +56,7 @@ func TestCheckHereFindsWhatIsWrong(t *testing.T) {
 		{[]string{"-tls-cert", "/nonexistent/c", "-tls-key", "/nonexistent/k"}, "wrong    certificate"},
 		{[]string{"-public", "10.0.0.1=::1"}, "wrong    public"},
 		{[]string{"-relay-secret", "/nonexistent/secret"}, "wrong    relay secret"},
+		{[]string{"-cluster", "x", "-cluster-secret", "/nonexistent/together"}, "wrong    cluster"},
 		{[]string{"-access", "/nonexistent/rules"}, "wrong    access"},
 		{[]string{"-record", "/nonexistent/folder/record"}, "wrong    record"},
 		{[]string{"-admin", "127.0.0.1:0", "-admin-token", "/nonexistent/token"}, "wrong    admin token"},

@@ -175,6 +175,7 @@ func (c *Config) lookAtFiles(r *check.Report) {
 		read        func() error
 	}{
 		{"relay secret", c.Relay.SecretFile, func() error { _, err := c.Relay.secret(); return err }},
+		{"cluster", c.Cluster.SecretFile, func() error { _, _, err := c.secrets(); return err }},
 		{"admin token", c.Admin.TokenFile, func() error { _, err := c.Admin.token(); return err }},
 		{"access", c.Access.File, func() error { _, _, err := (&Config{Access: Access{File: c.Access.File}}).gate(); return err }},
 		{"record", c.Record, func() error {

@@ -2,11 +2,13 @@ package status
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/gostunt/stunt/relay"
+	"github.com/gostunt/stunt/rendezvous"
 )
 
 // A metric is one name of /metrics, and where its numbers come from.
@@ -71,6 +73,10 @@ var metrics = []metric{
 		}
 	}},
 
+	{"stuntd_cluster_members", "Other servers of the cluster that are there; absent where the server is alone by configuration.", prometheus.GaugeValue, nil, ofCluster(func(st rendezvous.ClusterState) float64 { return float64(len(st.Members)) })},
+	{"stuntd_cluster_names", "Names and keys that reach nodes of this server, as the others know; absent as before.", prometheus.GaugeValue, nil, ofCluster(func(st rendezvous.ClusterState) float64 { return float64(st.Names) })},
+	{"stuntd_cluster_delay_seconds", "One way to the furthest of the other servers; absent as before.", prometheus.GaugeValue, nil, ofCluster(func(st rendezvous.ClusterState) float64 { return furthest(st).Seconds() })},
+
 	{"stuntd_stun_requests_total", "STUN messages, by what they got.", prometheus.CounterValue, []string{"result"}, func(b *Board, put func(float64, ...string)) {
 		st := b.config.STUN.Stats()
 		put(float64(st.Answered), "answered")
@@ -110,6 +116,22 @@ func byLabel(all func(b *Board) map[string]int64) func(*Board, func(float64, ...
 			put(float64(n), label)
 		}
 	}
+}
+
+// ofCluster has no number where there is none.
+func ofCluster(of func(rendezvous.ClusterState) float64) func(*Board, func(float64, ...string)) {
+	return func(b *Board, put func(float64, ...string)) {
+		if st := b.config.Meet.Cluster(); st.Name != "" {
+			put(of(st))
+		}
+	}
+}
+
+func furthest(st rendezvous.ClusterState) (d time.Duration) {
+	for _, m := range st.Members {
+		d = max(d, m.Delay)
+	}
+	return d
 }
 
 // ofRelay has a number even where there is no relay: zero.

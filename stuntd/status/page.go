@@ -2,11 +2,16 @@ package status
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
+	"fmt"
 	"html/template"
 	"net/http"
 	"path"
+	"slices"
 	"time"
+
+	"github.com/gostunt/stunt/rendezvous"
 )
 
 //go:embed assets
@@ -24,6 +29,7 @@ type view struct {
 	Heat    heat
 	Methods []methodRow
 	Relay   []Fact
+	Cluster clusterView
 	Limits  []limitRow
 	Peers   peersView
 	Recent  []dialRow
@@ -68,6 +74,7 @@ func (b *Board) look(now time.Time, who string) *view {
 		Heat:    heatOf(b.pairs.all()),
 		Methods: b.methodRows(dials),
 		Relay:   b.relayFacts(),
+		Cluster: clusterOf(b.config.Meet.Cluster()),
 		Limits:  b.limitRows(),
 		Peers:   peersView{Asked: who, Rows: rows, Some: some},
 		Recent:  dialRows(dials, rows, now),
@@ -128,6 +135,28 @@ func (b *Board) relayFacts() []Fact {
 		}
 	}
 	return facts
+}
+
+// clusterView is what the server knows of the others of its cluster.
+type clusterView struct {
+	Name         string // of this server; empty: it is alone
+	Names, Known string
+	Members      []memberRow
+}
+
+type memberRow struct{ Name, Relay, Delay string }
+
+func clusterOf(st rendezvous.ClusterState) clusterView {
+	v := clusterView{Name: st.Name, Names: count(int64(st.Names)), Known: count(int64(st.Known))}
+	for _, m := range st.Members {
+		row := memberRow{Name: m.Name, Relay: m.Relay}
+		if m.Delay > 0 {
+			row.Delay = fmt.Sprintf("%.1f ms", float64(m.Delay)/float64(time.Millisecond))
+		}
+		v.Members = append(v.Members, row)
+	}
+	slices.SortFunc(v.Members, func(a, b memberRow) int { return cmp.Compare(a.Name, b.Name) })
+	return v
 }
 
 // A limitRow is a limit that somebody has met.
