@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -178,10 +179,8 @@ func (c *Config) lookAtFiles(r *check.Report) {
 		{"cluster", c.Cluster.SecretFile, func() error { _, _, err := c.secrets(); return err }},
 		{"admin token", c.Admin.TokenFile, func() error { _, err := c.Admin.token(); return err }},
 		{"access", c.Access.File, func() error { _, _, err := (&Config{Access: Access{File: c.Access.File}}).gate(); return err }},
-		{"record", c.Record, func() error {
-			_, err := os.Stat(filepath.Dir(c.Record))
-			return err
-		}},
+		{"names", c.Names, func() error { return folder(c.Names) }},
+		{"record", c.Record, func() error { return folder(c.Record) }},
 	} {
 		if f.path == "" {
 			continue
@@ -192,6 +191,15 @@ func (c *Config) lookAtFiles(r *check.Report) {
 			r.Good(f.about, "%s", f.path)
 		}
 	}
+}
+
+// folder says what is wrong with the folder of a file that is to be written.
+func folder(path string) error {
+	info, err := os.Stat(filepath.Dir(path))
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is no folder", filepath.Dir(path))
+	}
+	return err
 }
 
 // lookAtLimits compares the limit on open files with that on connections.
