@@ -45,7 +45,7 @@ func (c *Config) gate() (*access.Gate, reloadable, error) {
 	if c.Access.File == "" {
 		return g, nil, nil
 	}
-	f := &accessFile{path: c.Access.File, gate: g}
+	f := &accessFile{path: c.Access.File, gate: g, now: true}
 	if _, err := f.load(); err != nil {
 		return nil, nil, err
 	}
@@ -75,12 +75,20 @@ type accessFile struct {
 	path string
 	gate *access.Gate
 
-	read stamp // of the file that is in use. Owned by gate, then by the reloader
+	// Owned by Config.gate, then by the reloader:
+	read stamp // of the file that is in use
+	seen stamp // of the file at the last look
+	now  bool  // somebody wants it read, whatever it is
 }
 
+// load implements reloadable. A file that has just changed is left alone until
+// the next look: an editor empties it before it writes, and an empty file would
+// let everybody in.
 func (f *accessFile) load() (bool, error) {
 	s, err := stampOf(f.path)
-	if err != nil || s == f.read {
+	settled := s == f.seen || f.now
+	f.seen, f.now = s, false
+	if err != nil || s == f.read || !settled {
 		return false, err
 	}
 	text, err := readFile(f.path, access.MaxRules+1)
@@ -96,7 +104,7 @@ func (f *accessFile) load() (bool, error) {
 	return true, nil
 }
 
-func (f *accessFile) forget() { f.read = stamp{} }
+func (f *accessFile) forget() { f.read, f.now = stamp{}, true }
 
 func (f *accessFile) news() (loaded string, about slog.Attr, kept string) {
 	return "access rules read", slog.String("path", f.path), "keeping the access rules in use"

@@ -217,6 +217,29 @@ func TestRulesAreReadAgain(t *testing.T) {
 	require.ErrorIs(t, err, rendezvous.CodeNotAllowed)
 }
 
+// A file that somebody is writing is not taken for what it is at that moment.
+func TestRulesAreReadWhenTheyHaveSettled(t *testing.T) {
+	b := newBook(t, "deny name a")
+	gate, file, err := (&Config{Access: Access{File: b.path}}).gate()
+	require.NoError(t, err)
+	require.NotNil(t, gate)
+	load := func() bool {
+		loaded, err := file.load()
+		require.NoError(t, err)
+		return loaded
+	}
+	require.False(t, load(), "it is as it was")
+	b.write() // as an editor begins
+	require.False(t, load())
+	b.write("deny name a", "deny name b")
+	require.False(t, load())
+	require.True(t, load(), "twice the same")
+	require.False(t, load())
+	b.write("deny name c", "deny name d")
+	file.forget()
+	require.True(t, load(), "or when somebody says that it is done")
+}
+
 func TestServerDoesNotStartWithBrokenRules(t *testing.T) {
 	b := newBook(t, "", "deny everybody")
 	_, err := Start(Config{Listen: []string{"127.0.0.1:0"}, StateDir: t.TempDir(), Access: Access{File: b.path}})
