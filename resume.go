@@ -26,13 +26,15 @@ const (
 	// now and then; the first records on the next are small, and it gets on.
 	resumeIdle, resumeSilence = 15 * time.Second, 5 * time.Second
 
-	// A dial for another path is given up after redialTimeout, when a peer that
-	// was cut off with its server may have another session, and made again after
-	// redialLeast, later redialMost: a node whose network changed loses all its
-	// connections at one time, and shall not ask its server for all of them at
-	// once again and again.
+	// A dial for another path is made at once, given up after redialTimeout, when
+	// a peer that was cut off with its server may have another session, and made
+	// again after redialLeast, then twice that, up to redialMost: a node whose network
+	// changed loses all its connections at one time, and shall not ask its server
+	// for all of them at once again and again. So it is for a path that does not
+	// last for redialStable, as if something between the two, or the peer, killed each.
 	redialTimeout           = 8 * time.Second
 	redialLeast, redialMost = 200 * time.Millisecond, 3 * time.Second
+	redialStable            = 10 * time.Second
 
 	// What a listening node keeps of connections whose dialers are not heard of.
 	maxLost        = 1024
@@ -57,8 +59,10 @@ type resumption struct {
 	end    context.CancelFunc
 	done   chan struct{} // closed when the connection needs no path any more
 
-	mu      sync.Mutex // guards following
-	dialing bool       // redial runs
+	mu      sync.Mutex    // guards following
+	dialing bool          // redial runs
+	wait    time.Duration // before the next dial
+	since   time.Time     // when it got its last path
 }
 
 // resumeID is how an offer names a connection. It is no secret: what it is made
@@ -226,27 +230,37 @@ func (r *resumption) step(s Step) {
 // redial dials the peer until the connection has a path that works, or ends.
 // lost starts it; the node waits for it.
 func (r *resumption) redial() {
-	wait := redialLeast
 	for {
-		r.mu.Lock()
-		if !r.stream.Waiting() || r.ctx.Err() != nil {
-			r.dialing = false
-			r.mu.Unlock()
+		wait, more := r.next()
+		if !more {
 			return
 		}
-		r.mu.Unlock()
-		err := r.dial()
-		if err == nil {
-			wait = redialLeast
-			continue
+		if wait > 0 {
+			select {
+			case <-time.After(wait/2 + rand.N(wait/2)):
+			case <-r.ctx.Done():
+			}
 		}
-		r.node.log.Debug("not resumed", "phase", "resume", "peer", r.conn.peer, "err", err)
-		select {
-		case <-time.After(wait/2 + rand.N(wait/2)):
-		case <-r.ctx.Done():
+		if err := r.dial(); err != nil {
+			r.node.log.Debug("not resumed", "phase", "resume", "peer", r.conn.peer, "err", err)
 		}
-		wait = min(2*wait, redialMost)
 	}
+}
+
+// next returns how long to wait before the next dial, and whether one is needed.
+func (r *resumption) next() (wait time.Duration, more bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.stream.Waiting() || r.ctx.Err() != nil {
+		r.dialing = false
+		return 0, false
+	}
+	if !r.since.IsZero() && time.Since(r.since) > redialStable {
+		r.wait, r.since = 0, time.Time{}
+	}
+	wait = r.wait
+	r.wait = min(max(2*wait, redialLeast), redialMost)
+	return wait, true
 }
 
 // dial makes one attempt. A peer that knows no such connection ends it: it has
@@ -282,6 +296,9 @@ func (r *resumption) resumed(p *punch.Path, path Path) (*Conn, error) {
 	c.mu.Lock()
 	c.records, c.path = records, path
 	c.mu.Unlock()
+	r.mu.Lock()
+	r.since = time.Now()
+	r.mu.Unlock()
 	r.node.log.Debug("resumed", "phase", "resume", "peer", c.peer, "remote", path.Remote, "method", path.Method)
 	r.step(Step{Phase: PhaseResumed, Remote: path.Remote, Method: path.Method})
 	return c, nil

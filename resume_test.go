@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/nettest"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gostunt/stunt"
@@ -33,14 +35,22 @@ type lasting struct {
 }
 
 func newLasting(t *testing.T, change func(*stunt.Config)) *lasting {
-	l := &lasting{world: unstable(t, 200*time.Millisecond), sawA: newWitness(), sawB: newWitness(), steps: make(chan stunt.Step, 1000)}
+	return lastingIn(unstable(t, 200*time.Millisecond), change)
+}
+
+func lastingIn(w *world, change func(*stunt.Config)) *lasting {
+	t := w.t
+	l := &lasting{world: w, sawA: newWitness(), sawB: newWitness(), steps: make(chan stunt.Step, 1000)}
 	l.natA, l.natB = l.nat("nat-a"), l.nat("nat-b")
 	l.hostA, l.hostB = l.lab.Host("a", l.natA, natlab.Link{}), l.lab.Host("b", l.natB, natlab.Link{})
 	config := func(id string, saw *witness) stunt.Config {
 		c := stunt.Config{ID: id, Resume: true, Trace: saw.trace()}
 		c.Trace.Step = func(s stunt.Step) {
 			if s.Phase == stunt.PhaseLost || s.Phase == stunt.PhaseResumed {
-				l.steps <- s
+				select {
+				case l.steps <- s:
+				default: // a test that makes so many does not look at all
+				}
 			}
 		}
 		if change != nil {
@@ -257,4 +267,45 @@ func TestResumeRelayKilled(t *testing.T) {
 		first.cmd.Wait()
 	})
 	require.Equal(t, host.AddrPort(3478).String(), l.link.dialer.Path().Remote.String())
+}
+
+// TestConnOverResume runs the definition of a net.Conn over connections whose
+// paths die while it does, each two times: then the node takes its time.
+func TestConnOverResume(t *testing.T) {
+	t.Parallel()
+	l := lastingIn(newWorld(t, 0), nil)
+	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
+		c := connect(t, l.b, l.ln)
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() { // until stop, or the second path is dead
+			defer close(done)
+			tick := time.NewTicker(2 * time.Millisecond)
+			defer tick.Stop()
+			var last net.Conn
+			for killed := 0; killed < 2; {
+				select {
+				case <-tick.C:
+				case <-stop:
+					return
+				}
+				if path := c.dialer.NetConn(); path != last { // it is another by now
+					kill(c.dialer)
+					last, killed = path, killed+1
+				}
+			}
+		}()
+		return c.dialer, c.listener, func() {
+			close(stop)
+			<-done
+			c.close()
+		}, nil
+	})
+	resumed := 0
+	for len(l.steps) > 0 {
+		if s := <-l.steps; s.Phase == stunt.PhaseResumed && s.Dialer {
+			resumed++
+		}
+	}
+	t.Logf("resumed %d times", resumed)
+	require.Greater(t, resumed, 5, "paths did die")
 }

@@ -127,6 +127,7 @@ func (n *Node) onSession(w rendezvous.Welcome, over net.Conn) {
 		n.wg.Go(n.probe)
 	}
 	n.ports.refill()
+	n.host.resume(nil, true) // what the last one ended of may have ended their paths, too
 }
 
 // onDown is called when a session has ended, or none came about.

@@ -115,8 +115,8 @@ func (c *Conn) heard(p *path) {
 // owe notes that the other end owes us something, for the time that it may take. The caller holds mu.
 func (c *Conn) owe(p *path, within time.Duration) {
 	now := time.Now()
-	if p.owed.IsZero() || within < c.cfg.Silence {
-		p.owed = now.Add(within - c.cfg.Silence)
+	if since := now.Add(within - c.cfg.Silence); p.owed.IsZero() || since.Before(p.owed) {
+		p.owed = since
 	}
 	if due := now.Add(within); p.due.After(due) && !p.leaving {
 		p.due = due

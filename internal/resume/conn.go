@@ -26,7 +26,7 @@ const (
 // ErrGaveUp is why a connection ended that had no path for too long.
 var ErrGaveUp = errors.New("no other path in time")
 
-// errBroken is what a path ended with that Abort or the other end of the connection broke off.
+// errBroken is what a connection ends with that the other end has broken off.
 var errBroken = syscall.ECONNRESET
 
 // Config is one end of a connection.
