@@ -159,7 +159,7 @@ type daemon struct {
 	address string
 }
 
-func buildStuntd(t *testing.T) string {
+func buildStuntd(t testing.TB) string {
 	path := t.TempDir() + "/stuntd"
 	out, err := exec.Command("go", "build", "-o", path, "./cmd/stuntd").CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -167,8 +167,8 @@ func buildStuntd(t *testing.T) string {
 }
 
 // startStuntd waits for the ready line.
-func startStuntd(t *testing.T, h *natlab.Host, path, state string) *daemon {
-	cmd := h.Command(path, "-listen", h.AddrPort(3478).String(), "-state", state, "-log-level", "error")
+func startStuntd(t testing.TB, h *natlab.Host, path, state string, more ...string) *daemon {
+	cmd := h.Command(path, append([]string{"-listen", h.AddrPort(3478).String(), "-state", state, "-log-level", "error"}, more...)...)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())

@@ -144,6 +144,22 @@ func TestLinkDown(t *testing.T) {
 	require.NoError(t, <-d.err)
 }
 
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	w := newWatch()
+	lab := Start(t, Config{Trace: w})
+	a, b, s := lab.Host("a", nil, Link{}), lab.Host("b", nil, Link{}), lab.Host("s", nil, Link{})
+	ln := listen(t, s, s.AddrPort(portP))
+	heal := lab.Split([]*Host{a}, []*Host{s})
+	d := start(t, a, netip.AddrPort{}, s.AddrPort(portP), 0)
+	w.await(t, "internet drop: split", "S seq")
+	near, far := connect(t, b, netip.AddrPort{}, ln)
+	pass(t, near, far)
+	heal()
+	accept(t, ln) // the SYN that the kernel sends again
+	require.NoError(t, <-d.err)
+}
+
 func TestAddresses(t *testing.T) {
 	t.Parallel()
 	lab := Start(t, Config{})

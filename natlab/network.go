@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 )
 
 // The public addresses are those for benchmarks (RFC 2544), 198.18.0.0/15, and
@@ -42,6 +43,7 @@ type network struct {
 	prefix6 netip.Prefix
 	has6    bool // IPv6 reaches it
 	depth   int  // NATs between it and the Internet
+	split   atomic.Pointer[split]
 
 	mu       sync.RWMutex // guards following
 	last     int          // number of the last address given out
@@ -59,6 +61,11 @@ func (n *network) network() *network { return n }
 // fromBelow takes a packet from something attached to the network.
 func (n *network) fromBelow(p *packet) {
 	n.lab.trace.capture(p.b)
+	if s := n.split.Load(); s != nil && s.parts(p.b) {
+		n.lab.trace.record(n.name, "drop: split", p.b)
+		p.free()
+		return
+	}
 	if w := n.lookup(destination(p.b)); w != nil {
 		w.down.send(p)
 	} else if n.gateway != nil {

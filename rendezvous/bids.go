@@ -2,6 +2,7 @@ package rendezvous
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -11,6 +12,7 @@ type application struct {
 	request *register
 	titles  []*title // to the name, if it is one, and to the fingerprint
 	waiting int      // servers that have not answered
+	silent  []string // those that will not
 	refusal *Error
 	bound   int64
 }
@@ -37,8 +39,6 @@ func (c *cluster) apply(s *session, m *register) {
 	}
 	if len(a.titles) < len(ids) {
 		a.refusal = taken(ids[0]) // at this moment
-	} else if k := c.known[ids[0]]; c.held(k) && k.Owner != s.fingerprint {
-		a.refusal = taken(ids[0])
 	}
 	others := c.members.names()
 	if a.waiting = len(others); a.refusal != nil || a.waiting == 0 {
@@ -47,7 +47,7 @@ func (c *cluster) apply(s *session, m *register) {
 	}
 	for _, name := range others {
 		c.ask(subjectAt+name, &note, bidTime, func(b []byte, err error) {
-			c.do(func() { c.ruled(a, b, err) })
+			c.do(func() { c.ruled(a, name, b, err) })
 		})
 	}
 }
@@ -59,10 +59,13 @@ func (c *cluster) held(k known) bool {
 	return !k.until.IsZero() && c.server.now().Before(k.until)
 }
 
-// ruled takes in the answer of one server. One that does not answer agrees.
-func (c *cluster) ruled(a *application, b []byte, err error) {
+// ruled takes in the answer of one server. One that does not answer has nothing
+// against it, but that a name is known to be there.
+func (c *cluster) ruled(a *application, name string, b []byte, err error) {
 	a.waiting--
-	if r, err := answerTo[*ruling](b, err); err == nil {
+	if r, err := answerTo[*ruling](b, err); err != nil {
+		a.silent = append(a.silent, name)
+	} else {
 		if r.Code != CodeNone {
 			a.refusal = &Error{Code: r.Code, Text: r.Text}
 		}
@@ -77,6 +80,9 @@ func (c *cluster) ruled(a *application, b []byte, err error) {
 
 // decide ends an application.
 func (c *cluster) decide(a *application) {
+	if k, ok := c.known[a.request.ID]; ok && k.Owner != a.session.fingerprint && a.refusal == nil && (c.held(k) || slices.Contains(a.silent, k.Server)) {
+		a.refusal = taken(k.ID)
+	}
 	has := true
 	for _, t := range a.titles {
 		if !c.server.directory.settle(t, a.refusal != nil, a.bound) {

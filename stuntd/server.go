@@ -98,10 +98,10 @@ func Start(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.wireRelay(&cfg.Relay, secret)
+	s.newBoard(cert)
 	if err := s.join(&cfg.Cluster, together); err != nil {
 		return nil, err
 	}
-	s.newBoard(cert)
 	if err := s.openAdmin(ctx, network, &cfg.Admin, cert.get); err != nil {
 		return nil, err
 	}

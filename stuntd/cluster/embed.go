@@ -56,16 +56,26 @@ func embed(cfg *Config, log *slog.Logger) (_ *server.Server, token string, err e
 	l := &logger{log: log, warn: rate.Sometimes{Interval: 10 * time.Second}}
 	s.SetLoggerV2(l, false, false, false)
 	s.Start()
-	if !s.ReadyForConnections(startTime) || l.fatal() != nil {
-		err := l.fatal()
-		if err == nil {
-			err = errors.New("the NATS server does not start")
-		}
+	if err := ready(s, l); err != nil {
 		s.Shutdown()
 		s.WaitForShutdown()
 		return nil, "", fmt.Errorf("cluster: %w", err)
 	}
 	return s, token, nil
+}
+
+// ready waits until a server listens. That it can't it only logs.
+func ready(s *server.Server, l *logger) error {
+	for begin := time.Now(); time.Since(begin) < startTime; {
+		up := s.ReadyForConnections(startTime / 100)
+		if err := l.fatal(); err != nil {
+			return err
+		}
+		if up {
+			return nil
+		}
+	}
+	return errors.New("the NATS server does not start")
 }
 
 // splitListen returns host and port as NATS takes them: port 0, any, is -1 there.
