@@ -57,12 +57,12 @@ var errMemory = &overLimit{"memory", "memory"}
 type memory struct {
 	limit uint64 // bytes; 0: none
 	log   *slog.Logger
+	warn  rate.Sometimes // Interval: quiet
 
 	mu   sync.Mutex    // guards following
 	used func() uint64 // inUse, but for tests
 	at   time.Time     // of the last look
 	now  strain
-	warn rate.Sometimes // Interval: quiet
 }
 
 const lookEvery = 50 * time.Millisecond
@@ -76,23 +76,31 @@ func (m *memory) strain() strain {
 	if m == nil || m.limit == 0 {
 		return calm
 	}
+	now, used := m.look(time.Now())
+	if now > calm && used > 0 {
+		m.warn.Do(func() {
+			m.log.Warn("short of memory", "used", used, "limit", m.limit, "refusing", now.String())
+		})
+	}
+	return now
+}
+
+// look returns how the server is and, unless that is from an earlier look, how
+// much is in use.
+func (m *memory) look(at time.Time) (now strain, used uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if now := time.Now(); now.Sub(m.at) >= lookEvery {
-		used := m.used()
-		m.at, m.now = now, calm
-		for s, percent := range atPercent {
-			if s > 0 && used >= m.limit/100*percent {
-				m.now = strain(s)
-			}
-		}
-		if m.now > calm {
-			m.warn.Do(func() {
-				m.log.Warn("short of memory", "used", used, "limit", m.limit, "refusing", m.now.String())
-			})
+	if at.Sub(m.at) < lookEvery {
+		return m.now, 0
+	}
+	used = m.used()
+	m.at, m.now = at, calm
+	for s, percent := range atPercent {
+		if s > 0 && used >= m.limit/100*percent {
+			m.now = strain(s)
 		}
 	}
-	return m.now
+	return m.now, used
 }
 
 // inUse returns what the process holds of the system, as GOMEMLIMIT counts it:
