@@ -58,8 +58,10 @@ var rooms = map[string][]string{
 	"cmd/stuntd": {"stuntd"},
 
 	// What many nodes cost it. The light nodes have nothing of the real ones'.
-	"stuntd/crowd": {"internal/park", "rendezvous", "stuntd", "github.com/fxamacker/cbor/v2", "golang.org/x/sync", "golang.org/x/sys"},
+	"stuntd/crowd": {"internal/park", "relay", "rendezvous", "stuntd", "github.com/fxamacker/cbor/v2", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/time"},
 	"cmd/crowd":    {"stuntd/crowd"},
+	"cmd/siege":    {"stuntd/crowd"},
+	"cmd/soak":     {"stuntd/crowd"},
 
 	// TCP without a kernel, for tests in virtual time.
 	"internal/tcppipe": {},

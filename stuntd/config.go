@@ -120,7 +120,7 @@ type Limits struct {
 	// for two lost packets on a slow path.
 	Handshake time.Duration
 	// HandshakeRate is how many TLS handshakes one source may begin per second,
-	// in bursts of HalfOpenPerSource: 20. Behind an address with many nodes some
+	// in bursts of twice as many: 20. Behind an address with many nodes some
 	// come back later than others after the server was away.
 	HandshakeRate int
 	// MessageRate is how many messages a second are read from one session,

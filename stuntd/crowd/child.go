@@ -20,8 +20,9 @@ import (
 const roleEnv = "STUNT_CROWD"
 
 const (
-	roleServer = "server"
-	roleNodes  = "nodes"
+	roleServer  = "server"
+	roleNodes   = "nodes"
+	roleRaiders = "raiders"
 )
 
 // Child runs this process as one of a measurement, if it was started as such,
@@ -39,6 +40,8 @@ func Child() bool {
 		// Less of the machine for the collector: it is the server's that is measured.
 		debug.SetGCPercent(300)
 		service = &Nodes{}
+	case roleRaiders:
+		service = &Raiders{}
 	}
 	signal.Ignore(os.Interrupt) // which a terminal sends to all; the parent ends us
 	s := rpc.NewServer()
@@ -72,6 +75,9 @@ func start(role string) (*process, error) {
 		return nil, err
 	}
 	p := &process{cmd: exec.Command(exe), role: role}
+	if role == roleRaiders { // who bring machines of their own, elsewhere
+		p.cmd = exec.Command("nice", "-n", "10", exe)
+	}
 	p.cmd.Env = append(os.Environ(), roleEnv+"="+role)
 	p.cmd.Stderr = os.Stderr
 	in, err := p.cmd.StdinPipe()

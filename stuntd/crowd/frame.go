@@ -18,10 +18,13 @@ const (
 	kindInfo       = 3
 	kindRegister   = 4
 	kindRegistered = 5
+	kindLookup     = 8
+	kindPresence   = 9
 	kindDial       = 10
 	kindRinging    = 11
 	kindOffer      = 12
 	kindAnswer     = 13
+	kindCancel     = 15
 	kindOutcome    = 16
 	kindPing       = 17
 	kindBye        = 19
@@ -44,6 +47,7 @@ type frame struct {
 	After      time.Duration `cbor:"19,keyasint,omitzero"`
 	OK         bool          `cbor:"21,keyasint,omitzero"`
 	Method     string        `cbor:"22,keyasint,omitzero"`
+	Ticket     []byte        `cbor:"25,keyasint,omitempty"`
 }
 
 // encode returns the frames as they go over the wire.

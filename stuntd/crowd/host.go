@@ -43,6 +43,7 @@ type HostStats struct {
 	Resident   int64 // bytes, when what is free was given back; 0: not known here
 	Running    int64 // bytes, as it was before that
 	Goroutines int
+	Files      int             // open ones; 0: not known here
 	Dials      []time.Duration // the server's part of each
 }
 
@@ -53,7 +54,7 @@ func (h *Host) Stats(_ Nothing, s *HostStats) error {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	*s = HostStats{Heap: int64(m.HeapInuse), Stack: int64(m.StackInuse), Running: s.Running, Resident: resident(),
-		Goroutines: runtime.NumGoroutine(), Dials: h.dials.take()}
+		Goroutines: runtime.NumGoroutine(), Files: filesOpen(), Dials: h.dials.take()}
 	return nil
 }
 

@@ -46,6 +46,12 @@ func field(file, word string) int64 {
 	return n
 }
 
+// filesOpen returns how many files this process has open.
+func filesOpen() int {
+	open, _ := os.ReadDir("/proc/self/fd")
+	return max(len(open)-1, 0) // but for the one that this took
+}
+
 // openFiles returns how many files a process may have open.
 func openFiles() (int, error) {
 	var l unix.Rlimit

@@ -15,3 +15,5 @@ func processorTime() time.Duration { return 0 }
 func openFiles() (int, error) {
 	return 0, errors.New("crowd needs the loopback of Linux, where all of 127.0.0.0/8 is there")
 }
+
+func filesOpen() int { return 0 }

@@ -42,17 +42,20 @@ func newNodes(server string, keepalive time.Duration) (*nodes, error) {
 	return c, nil
 }
 
-// tls returns how a node talks to the server. Only the pin is asked for: with a
+// tls returns how a node talks to the server.
+func (c *nodes) tls(cert tls.Certificate) *tls.Config { return pinned(c.server, cert) }
+
+// pinned is the TLS of a client of a server. Only the pin is asked for: with a
 // certificate of some CA a node would do more, and the server the same.
-func (c *nodes) tls(cert tls.Certificate) *tls.Config {
+func pinned(server rendezvous.ServerAddr, cert tls.Certificate) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS13,
 		NextProtos:         []string{rendezvous.ALPN},
-		ServerName:         c.server.Host,
+		ServerName:         server.Host,
 		Certificates:       []tls.Certificate{cert},
 		InsecureSkipVerify: true, // for VerifyConnection
 		VerifyConnection: func(state tls.ConnectionState) error {
-			if rendezvous.PinOf(state.PeerCertificates[0]) != c.server.Pin {
+			if rendezvous.PinOf(state.PeerCertificates[0]) != server.Pin {
 				return fmt.Errorf("the server has another pin")
 			}
 			return nil

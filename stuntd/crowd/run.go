@@ -68,11 +68,12 @@ type Result struct {
 // A run is one measurement under way.
 type run struct {
 	Config
-	host   *process
-	config HostConfig
-	guests []*process
-	share  int // nodes of one process
-	kernel int64
+	host    *process
+	address string // of the host, for nodes
+	config  HostConfig
+	guests  []*process
+	share   int // nodes of one process
+	kernel  int64
 }
 
 // Run measures. What it has got when ctx ends or something fails it returns too.
@@ -151,8 +152,7 @@ func (r *run) open(ctx context.Context, empty *HostStats) error {
 	}
 	r.config.Listen = ln.Addr().String()
 	ln.Close()
-	address, err := r.serve(ctx)
-	if err != nil {
+	if r.address, err = r.serve(ctx); err != nil {
 		return err
 	}
 	most := r.Sizes[len(r.Sizes)-1]
@@ -162,7 +162,7 @@ func (r *run) open(ctx context.Context, empty *HostStats) error {
 			return err
 		}
 		r.guests = append(r.guests, p)
-		if err := p.call(ctx, "Start", NodesConfig{address, r.Keepalive}, new(Nothing)); err != nil {
+		if err := p.call(ctx, "Start", NodesConfig{r.address, r.Keepalive}, new(Nothing)); err != nil {
 			return err
 		}
 	}
