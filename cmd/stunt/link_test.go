@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -207,6 +208,41 @@ func TestRelayIsKilled(t *testing.T) {
 	require.NoError(t, serve.Process.Kill())
 	require.Error(t, dial.Wait(), "it was cut off, and says so")
 	require.Eventually(t, func() bool { return strings.Contains(alice.String(), ": closed after ") }, 30*time.Second, time.Millisecond)
+}
+
+// TestResumed is TestRelayIsKilled with --resume: the server comes back, and
+// the connection goes on where it was.
+func TestResumed(t *testing.T) {
+	state := t.TempDir()
+	serve := func(at string) (server *exec.Cmd, address string) {
+		server = binary(t, "serve", "-listen", at, "-state", state)
+		ready := new(text)
+		server.Stdout = ready
+		require.NoError(t, server.Start())
+		return server, ready.await(t, "ready ")
+	}
+	server, address := serve("127.0.0.1:0")
+	alice, _ := listening(t, "alice", address, "--to", service(t), "--relay", "only", "--resume")
+	dial := binary(t, "dial", "alice", "--server", address, "-v", "--resume")
+	in, err := dial.StdinPipe()
+	require.NoError(t, err)
+	var out bytes.Buffer
+	stderr := new(text)
+	dial.Stdout, dial.Stderr = &out, stderr
+	require.NoError(t, dial.Start())
+	stderr.await(t, "alice (")
+	require.Eventually(t, func() bool { return strings.Contains(alice.String(), ": connected, relay, ") }, 30*time.Second, time.Millisecond)
+	require.NoError(t, server.Process.Kill())
+	server.Wait()
+	stderr.await(t, "alice: path lost: ")
+	_, err = io.WriteString(in, "without a path")
+	require.NoError(t, err)
+	at, _, _ := strings.Cut(address, "#")
+	serve(at)
+	require.NoError(t, in.Close())
+	require.NoError(t, dial.Wait())
+	require.Equal(t, "WITHOUT A PATH", out.String())
+	require.Contains(t, stderr.String(), "alice: goes on, relay to ")
 }
 
 // TestProcesses runs the programs as a user does: three processes, pipes and
