@@ -181,6 +181,9 @@ func TestMetricsOfLimits(t *testing.T) {
 	got := scrape(t, admin)
 	require.Equal(t, 1.0, got[`stuntd_limit_hits_total{limit="connections_per_source"}`])
 	require.Equal(t, 1.0, got[`stuntd_connections_half_open`])
+	for _, l := range []*overLimit{errConns, errConnsSource, errConnsSite, errHalfOpenSite, errRateSource, errRateSite, errHalfOpen, errHalfOpenSource, errHandshakes, errMemory} {
+		require.Contains(t, got, `stuntd_limit_hits_total{limit="`+l.name+`"}`, "it is not one of the others")
+	}
 }
 
 // TestCertificateExpiry: that of a certificate that clients verify is told.

@@ -198,7 +198,7 @@ func (b *browser) eval(expression string, v any) {
 	b.t.Helper()
 	raw, failed := b.call("Runtime.evaluate", map[string]any{"expression": expression, "awaitPromise": true, "returnByValue": true})
 	if failed != "" {
-		require.Contains(b.t, failed, "navigat", "%s", expression) // "Inspected target navigated or closed"
+		require.Regexp(b.t, "navigated|context|collected", failed, "%s", expression)
 		return
 	}
 	var r struct {
