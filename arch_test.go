@@ -50,7 +50,7 @@ var rooms = map[string][]string{
 
 	// The server, which never sees the root: it does not dial anybody's peers.
 	"stuntd/access":  {"rendezvous", "github.com/fxamacker/cbor/v2"},
-	"stuntd/check":   {"internal/sock", "relay", "rendezvous", "github.com/pion/stun/v3"},
+	"stuntd/check":   {"internal/sock", "probe", "relay", "rendezvous", "github.com/pion/stun/v3"},
 	"stuntd/cluster": {"rendezvous", "github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "golang.org/x/time"},
 	"stuntd/status":  {"probe", "rendezvous", "relay", "github.com/prometheus/client_golang"},
 

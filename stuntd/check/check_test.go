@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/gostunt/stunt/internal/sock"
+	"github.com/gostunt/stunt/probe"
 	"github.com/gostunt/stunt/rendezvous"
 	"github.com/gostunt/stunt/stuntd"
 	"github.com/gostunt/stunt/stuntd/check"
@@ -96,7 +98,7 @@ func TestGoodDeployment(t *testing.T) {
 	t.Parallel()
 	worst, said := look(t, check.Target{Server: start(t, stuntd.Config{Listen: fourAddresses(t)})})
 	require.Equal(t, check.OK, worst)
-	for _, about := range []string{"port", "certificate", "health", "clock", "stun", "addresses", "session", "dial", "relay"} {
+	for _, about := range []string{"port", "certificate", "health", "clock", "stun", "addresses", "dial-back", "session", "dial", "relay"} {
 		require.Len(t, said[about], 1, "one line about the %s", about)
 	}
 }
@@ -230,4 +232,32 @@ func TestSomethingElse(t *testing.T) {
 		s.Close()
 		<-done
 	}
+}
+
+// TestNoDialBack: a server that answers, and can't connect to anybody.
+func TestNoDialBack(t *testing.T) {
+	t.Parallel()
+	ln, err := new(sock.Net).ListenExclusive(t.Context(), "127.0.0.1:0")
+	require.NoError(t, err)
+	s := &probe.Server{DialBacks: -1}
+	ctx, stop := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	serving.Go(func() { // until the listener is closed
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { s.ServeConn(ctx, c) })
+		}
+	})
+	at := netip.MustParseAddrPort(ln.Addr().String())
+	worst, said := look(t, check.Target{Server: rendezvous.ServerAddr{Host: at.Addr().String(), Port: at.Port()}})
+	require.Equal(t, check.Wrong, worst)
+	require.Contains(t, said["stun"][0], "ok: ")
+	require.Contains(t, said["dial-back"][0], "did not connect to this host")
+	require.Contains(t, said["tls"][0], "no TLS")
+	stop()
+	ln.Close()
+	serving.Wait()
 }

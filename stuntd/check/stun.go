@@ -26,6 +26,7 @@ func (v *visit) stun(ctx context.Context, at netip.AddrPort) {
 		return
 	}
 	v.Good("stun", "%v sees this host as %v", at, mapped)
+	defer v.dialBack(ctx, at, mapped)
 	if told := v.told(at); told.IsValid() && told != other {
 		v.Doubt("address", "give nodes the address that it prints when it starts", "it says that %v answers STUN as well, the server itself says %s", told, orNone(other))
 	}
