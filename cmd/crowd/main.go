@@ -25,6 +25,7 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	c := crowd.Config{Progress: os.Stderr}
 	sizes := flag.String("sizes", "500,2000", "`numbers` of nodes, rising, with commas")
+	flag.IntVar(&c.Servers, "servers", 1, "`number` of servers that share the nodes, as a cluster")
 	flag.DurationVar(&c.Idle, "idle", 3*time.Second, "how long nothing but pings happens at each of them")
 	flag.IntVar(&c.Rate, "rate", 200, "`dials` per second at each of them; 0: none")
 	flag.DurationVar(&c.For, "for", 5*time.Second, "how long they last")

@@ -75,7 +75,7 @@ func (r *run) away(ctx context.Context, how string, total int, stop func() error
 		lost = c.Lost
 	}
 	ended := time.Now()
-	if _, err := r.serve(ctx); err != nil {
+	if err := r.hosts.start(ctx); err != nil {
 		return back, err
 	}
 	back.Away = time.Since(ended)
@@ -88,7 +88,10 @@ func (r *run) away(ctx context.Context, how string, total int, stop func() error
 		}
 		return all && c.Standing == int64(total)
 	})
+	if err != nil {
+		return back, err
+	}
 	back.Back, back.Failed = time.Since(ended), c.Failed-before.Failed
 	r.say("%s: all %d are back after %v", how, total, back.Back.Round(time.Millisecond))
-	return back, err
+	return back, nil
 }

@@ -62,7 +62,7 @@ func TestRunEnds(t *testing.T) {
 	}
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := Run(ctx, Config{Sizes: []int{20}, Rate: 10, For: time.Hour, Progress: onLine(cancel)})
+	_, err := Run(ctx, Config{Sizes: []int{20}, Servers: 2, Rate: 10, For: time.Hour, Progress: onLine(cancel)})
 	require.ErrorIs(t, err, context.Canceled)
 	for _, sizes := range [][]int{nil, {1}, {20, 10}} {
 		_, err = Run(t.Context(), Config{Sizes: sizes})

@@ -17,11 +17,12 @@ func (n *Nodes) Start(c NodesConfig, _ *Nothing) (err error) {
 	return err
 }
 
-// Growth is more nodes: from one index to before another, so many at once.
-type Growth struct{ First, Last, Abreast int }
+// Growth is more nodes: with every so-manieth index from the first to before the
+// last, so many at once.
+type Growth struct{ First, Last, Step, Abreast int }
 
 // Grow has them come, and returns when each has tried once.
-func (n *Nodes) Grow(g Growth, _ *Nothing) error { return n.nodes.grow(g.First, g.Last, g.Abreast) }
+func (n *Nodes) Grow(g Growth, _ *Nothing) error { return n.nodes.grow(g) }
 
 // Count says how it is with them.
 type Count struct {

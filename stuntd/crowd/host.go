@@ -24,11 +24,12 @@ type HostConfig struct {
 	Conns     int
 	Keepalive time.Duration
 	Drain     time.Duration
+	Cluster   stuntd.Cluster
 }
 
 // Start starts it; address is what nodes take.
 func (h *Host) Start(c HostConfig, address *string) (err error) {
-	h.server, err = stuntd.Start(stuntd.Config{Listen: []string{c.Listen}, StateDir: c.State, Keepalive: c.Keepalive, Drain: c.Drain,
+	h.server, err = stuntd.Start(stuntd.Config{Listen: []string{c.Listen}, StateDir: c.State, Keepalive: c.Keepalive, Drain: c.Drain, Cluster: c.Cluster,
 		Limits: stuntd.Limits{Conns: c.Conns}, Logger: slog.New(&h.dials)})
 	if err == nil {
 		*address = h.server.Address()
@@ -45,6 +46,12 @@ type HostStats struct {
 	Goroutines int
 	Files      int             // open ones; 0: not known here
 	Dials      []time.Duration // the server's part of each
+}
+
+func (s *HostStats) add(more HostStats) {
+	s.Heap, s.Stack, s.Resident, s.Running = s.Heap+more.Heap, s.Stack+more.Stack, s.Resident+more.Resident, s.Running+more.Running
+	s.Goroutines, s.Files = s.Goroutines+more.Goroutines, s.Files+more.Files
+	s.Dials = append(s.Dials, more.Dials...)
 }
 
 // Stats measures.

@@ -63,11 +63,10 @@ func pinned(server rendezvous.ServerAddr, cert tls.Certificate) *tls.Config {
 	}
 }
 
-// grow has the nodes from index first to last come, abreast of them at a time,
-// and returns when each has tried once.
-func (c *nodes) grow(first, last, abreast int) error {
+// grow has more nodes come, and returns when each has tried once.
+func (c *nodes) grow(g Growth) error {
 	var newcomers []*node
-	for i := first; i < last; i++ {
+	for i := g.First; i < g.Last; i += g.Step {
 		n, err := newNode(c, i)
 		if err != nil {
 			return err
@@ -79,7 +78,7 @@ func (c *nodes) grow(first, last, abreast int) error {
 	c.mu.Unlock()
 	next := make(chan *node)
 	var coming sync.WaitGroup
-	for range abreast {
+	for range g.Abreast {
 		coming.Go(func() {
 			for n := range next {
 				c.out.Add(1)

@@ -29,7 +29,7 @@ func TestRaids(t *testing.T) {
 	c, err := newNodes(server.Address(), 25*time.Second)
 	require.NoError(t, err)
 	t.Cleanup(c.goHome)
-	require.NoError(t, c.grow(0, honest, 8))
+	require.NoError(t, c.grow(Growth{0, honest, 1, 8}))
 	require.EqualValues(t, honest, c.standing.Load())
 
 	// What each has to show before it is enough, and what it may never have.

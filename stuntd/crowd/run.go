@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"os"
 	"slices"
 	"time"
 
@@ -20,6 +18,7 @@ const spareFiles = 600
 // A Config says what is measured.
 type Config struct {
 	Sizes     []int         // numbers of nodes, rising
+	Servers   int           // that share them, as a cluster; 0: one
 	Idle      time.Duration // at each size nothing happens for so long; 0: less
 	Rate      int           // dials per second at each size; 0: none
 	For       time.Duration // for so long
@@ -68,12 +67,10 @@ type Result struct {
 // A run is one measurement under way.
 type run struct {
 	Config
-	host    *process
-	address string // of the host, for nodes
-	config  HostConfig
-	guests  []*process
-	share   int // nodes of one process
-	kernel  int64
+	hosts  *hosts
+	guests []*process
+	share  int   // nodes of one process, and of one server
+	kernel int64 // bytes of it before the first node
 }
 
 // Run measures. What it has got when ctx ends or something fails it returns too.
@@ -82,7 +79,6 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 	if err := r.prepare(); err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(r.config.State)
 	defer r.end()
 	res := &Result{}
 	if err := r.open(ctx, &res.Empty); err != nil {
@@ -98,17 +94,14 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 		have = n
 	}
 	if c.Kill {
-		back, err := r.away(ctx, "SIGKILL", have, func() error { r.host.kill(); return nil })
+		back, err := r.away(ctx, "SIGKILL", have, r.hosts.kill)
 		if err != nil {
 			return res, err
 		}
 		res.Returns = append(res.Returns, back)
 	}
 	if c.Drain > 0 {
-		back, err := r.away(ctx, fmt.Sprintf("drain over %v", c.Drain), have, func() error {
-			defer r.host.end()
-			return r.host.call(ctx, "Shutdown", Nothing(0), new(Nothing))
-		})
+		back, err := r.away(ctx, fmt.Sprintf("drain over %v", c.Drain), have, func() error { return r.hosts.shutdown(ctx) })
 		if err != nil {
 			return res, err
 		}
@@ -119,8 +112,8 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 
 // prepare fills in what is zero, and sees whether there are files enough.
 func (r *run) prepare() error {
-	if len(r.Sizes) == 0 || !slices.IsSorted(r.Sizes) || r.Sizes[0] < 2 {
-		return errors.New("crowd: sizes have to rise, from 2 on")
+	if len(r.Sizes) == 0 || !slices.IsSorted(r.Sizes) || r.Sizes[0] < 2*max(r.Servers, 1) {
+		return errors.New("crowd: sizes have to rise, from two for each server on")
 	}
 	r.Abreast, r.Keepalive, r.Patience = cmp.Or(r.Abreast, 256), cmp.Or(r.Keepalive, 25*time.Second), cmp.Or(r.Patience, 5*time.Minute)
 	files, err := openFiles()
@@ -128,13 +121,14 @@ func (r *run) prepare() error {
 		return err
 	}
 	most := r.Sizes[len(r.Sizes)-1]
-	if most+spareFiles > files {
-		return fmt.Errorf("crowd: the server needs %d open files for %d nodes, and a process may have %d here: see ulimit -Hn and /proc/sys/fs/nr_open",
-			most+spareFiles, most, files)
+	r.Servers = max(r.Servers, 1)
+	// Each server has the nodes of one process, so that no process has more than that.
+	r.share = (most + r.Servers - 1) / r.Servers
+	if need := r.share + spareFiles; need > files {
+		return fmt.Errorf("crowd: a server needs %d open files for %d nodes, and a process may have %d here: see ulimit -Hn and /proc/sys/fs/nr_open, or have more servers",
+			need, r.share, files)
 	}
-	r.share = min(files-spareFiles, 25_000)
-	r.config = HostConfig{Conns: most + spareFiles/2, Keepalive: r.Keepalive, Drain: r.Drain}
-	r.config.State, err = os.MkdirTemp("", "crowd")
+	r.hosts, err = newHosts(r.Servers, HostConfig{Conns: r.share + spareFiles/2, Keepalive: r.Keepalive, Drain: r.Drain})
 	return err
 }
 
@@ -144,39 +138,26 @@ func (r *run) say(format string, args ...any) {
 	}
 }
 
-// open starts the server and the processes of the nodes.
+// open starts the servers and the processes of the nodes.
 func (r *run) open(ctx context.Context, empty *HostStats) error {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // a port that stays ours between two servers: none takes it as its own
-	if err != nil {
+	if err := r.hosts.start(ctx); err != nil {
 		return err
 	}
-	r.config.Listen = ln.Addr().String()
-	ln.Close()
-	if r.address, err = r.serve(ctx); err != nil {
-		return err
-	}
-	most := r.Sizes[len(r.Sizes)-1]
-	for range (most + r.share - 1) / r.share {
+	for _, address := range r.hosts.address {
 		p, err := start(roleNodes)
 		if err != nil {
 			return err
 		}
 		r.guests = append(r.guests, p)
-		if err := p.call(ctx, "Start", NodesConfig{r.address, r.Keepalive}, new(Nothing)); err != nil {
+		if err := p.call(ctx, "Start", NodesConfig{address, r.Keepalive}, new(Nothing)); err != nil {
 			return err
 		}
 	}
-	r.say("server at %s; %d processes of %d nodes at most", r.config.Listen, len(r.guests), r.share)
+	r.say("%d servers, each with a process of %d nodes", len(r.hosts.address), r.share)
 	r.kernel = kernelMemory()
-	return r.host.call(ctx, "Stats", Nothing(0), empty)
-}
-
-// serve starts a server, where the one before was.
-func (r *run) serve(ctx context.Context) (address string, err error) {
-	if r.host, err = start(roleServer); err != nil {
-		return "", err
-	}
-	return address, r.host.call(ctx, "Start", r.config, &address)
+	var err error
+	*empty, err = r.hosts.stats(ctx)
+	return err
 }
 
 // end ends all processes.
@@ -191,16 +172,15 @@ func (r *run) end() {
 		})
 	}
 	g.Wait() // one that does not go is killed
-	if r.host != nil {
-		r.host.end()
-	}
+	r.hosts.end()
+	r.hosts.remove() // what is left is in the system's folder for that
 }
 
 // size brings the number of nodes from one to another and measures there.
 func (r *run) size(ctx context.Context, from, to int) (row Row, err error) {
 	row = Row{Nodes: to, Arrived: to - from}
 	began := time.Now()
-	used, err := r.cpu(ctx, func() error {
+	used, err := r.hosts.cpu(ctx, func() error {
 		if err := r.grow(ctx, from, to); err != nil {
 			return err
 		}
@@ -212,12 +192,12 @@ func (r *run) size(ctx context.Context, from, to int) (row Row, err error) {
 	}
 	row.Arrival, row.Handshake = time.Since(began), used/time.Duration(row.Arrived)
 	r.say("%d nodes after %v: %.0f/s", to, row.Arrival.Round(time.Millisecond), float64(row.Arrived)/row.Arrival.Seconds())
-	if err := r.host.call(ctx, "Stats", Nothing(0), &row.Server); err != nil {
+	if row.Server, err = r.hosts.stats(ctx); err != nil {
 		return row, err
 	}
 	row.Kernel = kernelMemory() - r.kernel
 	if r.Idle > 0 {
-		if used, err = r.cpu(ctx, func() error { return sleep(ctx, r.Idle) }); err != nil {
+		if used, err = r.hosts.cpu(ctx, func() error { return sleep(ctx, r.Idle) }); err != nil {
 			return row, err
 		}
 		row.Ping = time.Duration(float64(used) / (float64(to) * r.Idle.Seconds() / r.Keepalive.Seconds()))
@@ -226,19 +206,6 @@ func (r *run) size(ctx context.Context, from, to int) (row Row, err error) {
 		return row, nil
 	}
 	return row, r.dials(ctx, &row)
-}
-
-// cpu returns how much processor time the server uses while f runs.
-func (r *run) cpu(ctx context.Context, f func() error) (time.Duration, error) {
-	var before, after time.Duration
-	if err := r.host.call(ctx, "CPU", Nothing(0), &before); err != nil {
-		return 0, err
-	}
-	if err := f(); err != nil {
-		return 0, err
-	}
-	err := r.host.call(ctx, "CPU", Nothing(0), &after)
-	return after - before, err
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -256,8 +223,8 @@ func (r *run) dials(ctx context.Context, row *Row) error {
 	if err != nil {
 		return err
 	}
-	var after HostStats
-	if err := r.host.call(ctx, "Stats", Nothing(0), &after); err != nil {
+	after, err := r.hosts.stats(ctx)
+	if err != nil {
 		return err
 	}
 	row.Part, row.Ringing, row.Answer = quantile(after.Dials), quantile(done.Ringing), quantile(done.Answer)
@@ -267,27 +234,26 @@ func (r *run) dials(ctx context.Context, row *Row) error {
 	return nil
 }
 
-// grow has the nodes from one index to another come, those of each process as
-// far as its share goes.
+// grow has the nodes from one index to another come, to one server after the
+// other in turn.
 func (r *run) grow(ctx context.Context, from, to int) error {
 	g, ctx := errgroup.WithContext(ctx)
+	n := len(r.guests)
 	for i, p := range r.guests {
-		first, last := max(from, i*r.share), min(to, (i+1)*r.share)
-		if first < last {
-			abreast := max(1, r.Abreast*(last-first)/(to-from))
-			g.Go(func() error { return p.call(ctx, "Grow", Growth{first, last, abreast}, new(Nothing)) })
-		}
+		first := from + ((i-from)%n+n)%n
+		g.Go(func() error {
+			return p.call(ctx, "Grow", Growth{first, to, n, max(1, r.Abreast/n)}, new(Nothing))
+		})
 	}
 	return g.Wait()
 }
 
-// dial has all processes that have nodes dial.
+// dial has all processes dial.
 func (r *run) dial(ctx context.Context, total int) (all Dialled, err error) {
-	busy := r.guests[:min(len(r.guests), (total+r.share-1)/r.share)]
-	each := max(1, r.Rate/len(busy))
-	done := make([]Dialled, len(busy))
+	each := max(1, r.Rate/len(r.guests))
+	done := make([]Dialled, len(r.guests))
 	g, ctx := errgroup.WithContext(ctx)
-	for i, p := range busy {
+	for i, p := range r.guests {
 		g.Go(func() error { return p.call(ctx, "Dial", Dialling{each, total, r.For}, &done[i]) })
 	}
 	err = g.Wait()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"time"
 )
@@ -92,7 +91,7 @@ func openGround(ctx context.Context, nodes int, progress io.Writer) (_ *ground, 
 	if err := g.prepare(); err != nil {
 		return nil, err
 	}
-	g.config.Conns = 0 // as it is for everybody
+	g.hosts.configs[0].Conns = 0 // as it is for everybody
 	defer func() {
 		if err != nil {
 			g.close()
@@ -114,7 +113,7 @@ func (g *ground) startRaiders(ctx context.Context, peers int) (err error) {
 	if g.raiders, err = start(roleRaiders); err != nil {
 		return err
 	}
-	return g.raiders.call(ctx, "Start", RaidConfig{g.address, peers}, new(Nothing))
+	return g.raiders.call(ctx, "Start", RaidConfig{g.hosts.address[0], peers}, new(Nothing))
 }
 
 // close ends all processes.
@@ -123,7 +122,6 @@ func (g *ground) close() {
 		g.raiders.end()
 	}
 	g.end()
-	os.RemoveAll(g.config.State)
 }
 
 // rounds is in how many parts an attack comes, with quiet between them: whatever

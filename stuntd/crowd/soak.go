@@ -120,14 +120,14 @@ func (s *soak) mix(ctx context.Context, attack string, most time.Duration) (err 
 		return err
 	}
 	defer mortals.kill()
-	if err := mortals.call(ctx, "Start", NodesConfig{s.address, s.Keepalive}, new(Nothing)); err != nil {
+	if err := mortals.call(ctx, "Start", NodesConfig{s.hosts.address[0], s.Keepalive}, new(Nothing)); err != nil {
 		return err
 	}
 	first := s.config.Nodes + s.mortals
 	s.mortals += s.config.Mortals // those of each turn have names and addresses of their own
 	come := make(chan error, 1)   // capacity for the one result
 	go func() {                   // ends with the call
-		come <- mortals.call(ctx, "Grow", Growth{first, first + s.config.Mortals, 8}, new(Nothing))
+		come <- mortals.call(ctx, "Grow", Growth{first, first + s.config.Mortals, 1, 8}, new(Nothing))
 	}()
 	s.Rate, s.For = s.config.Rate, max(min(s.config.turn(), most), 100*time.Millisecond)
 	done, err := s.dial(ctx, s.config.Nodes)
@@ -164,7 +164,9 @@ func (s *soak) mark(ctx context.Context, after time.Duration, m *Mark) error {
 		return err
 	}
 	m.After = after
-	return s.host.call(ctx, "Stats", Nothing(0), &m.HostStats)
+	var err error
+	m.HostStats, err = s.hosts.stats(ctx)
+	return err
 }
 
 // WriteMarkdown writes a table of the marks.
