@@ -181,11 +181,13 @@ func (r *run) size(ctx context.Context, from, to int) (row Row, err error) {
 	row = Row{Nodes: to, Arrived: to - from}
 	began := time.Now()
 	used, err := r.hosts.cpu(ctx, func() error {
-		if err := r.grow(ctx, from, to); err != nil {
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return r.grow(ctx, from, to) })
+		g.Go(func() error {
+			_, err := r.wait(ctx, to, func(c Count) bool { return c.Standing == int64(to) })
 			return err
-		}
-		_, err := r.wait(ctx, to, func(c Count) bool { return c.Standing == int64(to) })
-		return err
+		})
+		return g.Wait()
 	})
 	if err != nil {
 		return row, err
