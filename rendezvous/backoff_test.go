@@ -2,7 +2,11 @@ package rendezvous
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"net"
+	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -86,6 +90,19 @@ func TestRoundPrefersTheFirst(t *testing.T) {
 	r.next(visit{})
 	r.restart()
 	require.Equal(t, round{servers: r.servers}, r, "in another network, all is new")
+}
+
+// Who is turned away stays away for longer than who found nobody: also where the
+// RST comes before connect has seen that it was accepted.
+func TestTurnedAwayInConnect(t *testing.T) {
+	for errno, connected := range map[syscall.Errno]bool{syscall.ECONNRESET: true, syscall.ECONNREFUSED: false} {
+		c := NewClient(ClientConfig{Dial: func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", errno)}
+		}})
+		_, got, err := c.connect(t.Context(), ServerAddr{}, tls.Certificate{})
+		require.ErrorIs(t, err, errno)
+		require.Equal(t, connected, got, errno.Error())
+	}
 }
 
 func TestSleep(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -98,7 +99,9 @@ func (c *Client) connect(ctx context.Context, server ServerAddr, cert tls.Certif
 	}
 	raw, err := dial(ctx, "tcp", server.HostPort())
 	if err != nil {
-		return nil, false, err
+		// A server that is full resets what it has accepted, at times before we
+		// know that it did. Where nobody listens the connection is refused.
+		return nil, errors.Is(err, syscall.ECONNRESET), err
 	}
 	abort(raw)
 	conn := tls.Client(raw, server.tlsConfig(cert, c.cfg.RootCAs))

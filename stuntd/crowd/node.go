@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gostunt/stunt/internal/park"
@@ -94,7 +95,7 @@ func (n *node) connect() (_ *tls.Conn, connected bool, err error) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: local(n.index).AsSlice()}}
 	raw, err := d.DialContext(ctx, "tcp", n.crowd.server.HostPort())
 	if err != nil {
-		return nil, false, err
+		return nil, errors.Is(err, syscall.ECONNRESET), err // as a Client takes it
 	}
 	raw.(*net.TCPConn).SetLinger(0) // as a Client, which wants its port back
 	conn := tls.Client(raw, n.crowd.tls(n.cert))
