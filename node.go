@@ -146,10 +146,11 @@ func (n *Node) setUp() error {
 }
 
 // run holds the session until Close, or until an error that no retry mends;
-// Ready and every call on the client then return that error.
+// Ready and every call on the client then return that error. A program that only
+// listens makes no calls, and learns it from the log.
 func (n *Node) run() {
 	if err := n.client.Run(n.life); err != nil && n.life.Err() == nil {
-		n.log.Debug("session ended for good", "phase", "session", "err", err)
+		n.log.Warn("session ended for good", "phase", "session", "err", err)
 	}
 }
 

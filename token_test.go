@@ -1,7 +1,10 @@
 package stunt_test
 
 import (
+	"bufio"
 	"bytes"
+	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,4 +53,29 @@ func TestToken(t *testing.T) {
 	for _, text := range []string{"@", strings.Repeat("t", rendezvous.MaxToken+1)} {
 		require.ErrorContains(t, node(text).Up(t.Context()), "Config.Token")
 	}
+}
+
+// A node that is shut out while it listens says so, though nobody asks it.
+func TestShutOut(t *testing.T) {
+	rules := filepath.Join(t.TempDir(), "rules")
+	require.NoError(t, os.WriteFile(rules, nil, 0o600))
+	s, err := stuntd.Start(stuntd.Config{Listen: []string{"127.0.0.1:0"}, StateDir: t.TempDir(), Access: stuntd.Access{File: rules}})
+	require.NoError(t, err)
+	defer s.Close()
+	said, log := io.Pipe()
+	n := &stunt.Node{Config: stunt.Config{Server: s.Address(), NoPortMapping: true,
+		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn}))}}
+	defer n.Close()
+	ln, err := n.Listen(t.Context(), 80)
+	require.NoError(t, err)
+	defer ln.Close()
+	defer said.Close() // first: nobody reads then
+	require.NoError(t, os.WriteFile(rules, []byte("deny key "+stunt.Fingerprint(n.Key())), 0o600))
+	s.Reload()
+	line, err := bufio.NewReader(said).ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, line, "session ended for good")
+	require.Contains(t, line, "this key is denied")
+	_, err = n.Dial(t.Context(), "stunt", "alice:80")
+	require.ErrorIs(t, err, stunt.ErrNotAuthorized)
 }
