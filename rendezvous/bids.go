@@ -54,11 +54,6 @@ func (c *cluster) apply(s *session, m *register) {
 
 func taken(id string) *Error { return errorf(CodeIDTaken, "%q belongs to another key", id) }
 
-// held reports whether a name waits for its key, as its server is gone.
-func (c *cluster) held(k known) bool {
-	return !k.until.IsZero() && c.server.now().Before(k.until)
-}
-
 // ruled takes in the answer of one server. One that does not answer has nothing
 // against it, but that a name is known to be there.
 func (c *cluster) ruled(a *application, name string, b []byte, err error) {
@@ -80,7 +75,8 @@ func (c *cluster) ruled(a *application, name string, b []byte, err error) {
 
 // decide ends an application.
 func (c *cluster) decide(a *application) {
-	if k, ok := c.known[a.request.ID]; ok && k.Owner != a.session.fingerprint && a.refusal == nil && (c.held(k) || slices.Contains(a.silent, k.Server)) {
+	k, ok := c.elsewhere.known[a.request.ID]
+	if ok && k.Owner != a.session.fingerprint && a.refusal == nil && (k.held(c.server.now()) || slices.Contains(a.silent, k.Server)) {
 		a.refusal = taken(k.ID)
 	}
 	has := true
@@ -88,7 +84,7 @@ func (c *cluster) decide(a *application) {
 		if !c.server.directory.settle(t, a.refusal != nil, a.bound) {
 			has = false
 		} else if t.ID != t.Owner && a.refusal == nil {
-			delete(c.known, t.ID)
+			delete(c.elsewhere.known, t.ID)
 		}
 	}
 	c.news()
@@ -111,17 +107,17 @@ func (c *cluster) judge(m *bid, reply func([]byte)) {
 		if t.ID == t.Owner {
 			continue
 		}
-		k := c.known[t.ID]
+		k := c.elsewhere.known[t.ID]
 		switch {
 		case v.ours != nil:
 			r.Code, r.Bound = v.code, v.bound
-		case c.held(k) && k.Owner != t.Owner:
+		case k.held(c.server.now()) && k.Owner != t.Owner:
 			r.Code = CodeIDTaken
 		default:
 			if r.Bound = v.bound; k.Owner == t.Owner && (r.Bound == 0 || k.Bound < r.Bound) {
 				r.Bound = k.Bound
 			}
-			c.remember(t)
+			c.elsewhere.remember(t)
 		}
 		switch r.Code {
 		case CodeIDTaken:
@@ -138,7 +134,7 @@ func (c *cluster) judge(m *bid, reply func([]byte)) {
 func (c *cluster) compare(theirs []title) {
 	for i := range theirs {
 		if t := &theirs[i]; t.Server != c.me && c.weigh(t, false).ours == nil && t.ID != t.Owner {
-			c.remember(t)
+			c.elsewhere.remember(t)
 		}
 	}
 	c.news()
@@ -167,18 +163,9 @@ func (c *cluster) weigh(t *title, asking bool) verdict {
 	return v
 }
 
-// remember keeps a name of another server, for the time when that is gone.
-func (c *cluster) remember(t *title) {
-	if _, ok := c.known[t.ID]; ok || len(c.known) < maxKnown {
-		c.known[t.ID] = known{title: *t}
-	}
-}
-
 // freed hears that another server has something no more.
 func (c *cluster) freed(m *left) {
-	if k, ok := c.known[m.ID]; ok && k.Server == m.Server {
-		delete(c.known, m.ID)
-	}
+	c.elsewhere.freed(m.Server, m.ID)
 	for _, fingerprint := range c.server.directory.returned(m.Server, m.ID) {
 		c.tellSome(subjectAll, []string{fingerprint})
 	}
@@ -235,7 +222,7 @@ func (c *cluster) hearID(b []byte, reply func([]byte)) {
 func (c *cluster) absent(id string, say func()) {
 	c.do(func() {
 		live, held := c.server.directory.there(id)
-		k, elsewhere := c.known[id]
+		k, elsewhere := c.elsewhere.known[id]
 		if live || held && IsFingerprint(id) || elsewhere && k.until.IsZero() {
 			return
 		}

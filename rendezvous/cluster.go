@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,9 +19,10 @@ const (
 	// message with the longest names.
 	titlesPerNote = 64
 
-	// maxKnown bounds the titles of other servers that are remembered, some
-	// 300 bytes each, so that their names are held when they are gone.
-	maxKnown = 1 << 20
+	// portion is how many titles are sent in one go, some 5 MiB, and portionTime
+	// what lies between: a hundred thousand nodes are told in a quarter of a second.
+	portion     = 1 << 15
+	portionTime = 50 * time.Millisecond
 )
 
 // A cluster is what several servers are to one of them. What concerns names
@@ -38,27 +40,14 @@ type cluster struct {
 	ended   chan struct{} // closed by run
 
 	mu    sync.Mutex // guards following
-	todo  []func()   // for run; no more than registrations are being asked for
+	todo  []func()   // for run: what sessions and servers have said meanwhile; Limits.MessageRate bounds the former
 	leave bool       // nothing is added to todo any more
 
 	// Owned by run:
-	heard  map[string]func() // by name or fingerprint that others reach here; stops it
-	known  map[string]known  // names at other servers
-	fading []fading          // in the order of their times
-	round  []string          // what is left of all, to be told again
-	beaten time.Time         // the last beat
-}
-
-// known is a title of another server.
-type known struct {
-	title
-	until time.Time // the server is gone: the name is held until then
-}
-
-// fading is a known title that may be forgotten.
-type fading struct {
-	id    string
-	until time.Time
+	heard     map[string]func() // by name or fingerprint that others reach here; stops it
+	elsewhere elsewhere
+	round     []string  // what is left of all, to be told again
+	beaten    time.Time // the last beat
 }
 
 // ClusterState is what a server knows of the others.
@@ -86,7 +75,7 @@ func (s *Server) Join(bus Bus) (leave func(), err error) {
 	rand.Read(name) // never fails, by its documentation
 	c := &cluster{server: s, bus: bus, me: hex.EncodeToString(name), began: time.Now(),
 		wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		heard: make(map[string]func()), known: make(map[string]known)}
+		heard: make(map[string]func())}
 	s.directory.me, s.cluster = c.me, c
 	for _, subject := range []string{subjectAll, subjectAt + c.me} {
 		stop, err := bus.Listen(subject, c.hear)
@@ -114,7 +103,7 @@ func (s *Server) Cluster() ClusterState {
 		return ClusterState{}
 	}
 	state := make(chan ClusterState, 1)
-	c.do(func() { state <- ClusterState{Name: c.me, Names: len(c.heard), Known: len(c.known)} })
+	c.do(func() { state <- ClusterState{Name: c.me, Names: len(c.heard), Known: len(c.elsewhere.known)} })
 	st := ClusterState{Name: c.me}
 	select {
 	case st = <-state:
@@ -126,25 +115,16 @@ func (s *Server) Cluster() ClusterState {
 
 // relays returns the relays that a node is told of.
 func (s *Server) relays() []string {
-	at := append([]string(nil), s.Relays...)
+	at := slices.Clone(s.Relays)
 	if s.cluster != nil {
 		for _, r := range s.cluster.members.relays() {
-			if !contains(at, r) {
+			named := func(at string) bool { return strings.TrimPrefix(at, RelayHere) == r }
+			if !slices.ContainsFunc(at, named) {
 				at = append(at, r)
 			}
 		}
 	}
 	return at[:min(len(at), MaxRelays)]
-}
-
-// contains reports whether a relay is among some, this server's included.
-func contains(relays []string, r string) bool {
-	for _, at := range relays {
-		if strings.TrimPrefix(at, RelayHere) == r {
-			return true
-		}
-	}
-	return false
 }
 
 // relay returns where this server relays, for nodes of others.
@@ -293,22 +273,32 @@ func (c *cluster) beat() {
 	for _, name := range c.members.lose(func(x *member) bool { return now.Sub(x.heard) > lostAfter }) {
 		c.lost(name, "it is silent")
 	}
-	c.send(subjectAll, &beat{Server: c.me, Sent: int64(time.Since(c.began)), Relay: c.relay()})
+	c.send(subjectAll, c.ourBeat())
 	if len(c.round) == 0 {
 		c.round = c.server.directory.all()
 	}
 	n := min(len(c.round), titlesPerNote)
 	c.tellSome(subjectAll, c.round[:n])
 	c.round = c.round[n:]
-	c.fade(now)
+	c.elsewhere.fade(c.server.now())
 }
 
-// tellAll sends a server, or all, everything that we have.
-func (c *cluster) tellAll(subject string) {
-	for all := c.server.directory.all(); len(all) > 0; {
-		n := min(len(all), titlesPerNote)
-		c.tellSome(subject, all[:n])
-		all = all[n:]
+func (c *cluster) ourBeat() *beat {
+	return &beat{Server: c.me, Sent: int64(time.Since(c.began)), Relay: c.relay()}
+}
+
+// tellAll sends a server, or all, everything that we have, in portions: a bus
+// throws away what comes faster than it is heard.
+func (c *cluster) tellAll(subject string) { c.tellRest(subject, c.server.directory.all()) }
+
+func (c *cluster) tellRest(subject string, ids []string) {
+	for n := 0; n < portion && len(ids) > 0; n += titlesPerNote {
+		some := min(len(ids), titlesPerNote)
+		c.tellSome(subject, ids[:some])
+		ids = ids[some:]
+	}
+	if len(ids) > 0 {
+		time.AfterFunc(portionTime, func() { c.do(func() { c.tellRest(subject, ids) }) })
 	}
 }
 
@@ -330,12 +320,8 @@ func (c *cluster) tellSome(subject string, ids []string) {
 // for some time: both sides do this, and conflicts end.
 func (c *cluster) welcome(name string) {
 	c.server.logger().Info("server joined", "peer", name)
-	for id, k := range c.known {
-		if k.Server == name {
-			k.until = time.Time{}
-			c.known[id] = k
-		}
-	}
+	c.elsewhere.back(name)
+	c.send(subjectAt+name, c.ourBeat()) // it need not wait for the next one
 	c.tellAll(subjectAt + name)
 }
 
@@ -344,14 +330,7 @@ func (c *cluster) welcome(name string) {
 func (c *cluster) lost(name, why string) {
 	s := c.server
 	s.logger().Warn("server lost", "peer", name, "err", errors.New(why))
-	until := s.now().Add(s.directory.hold)
-	for id, k := range c.known {
-		if k.Server == name && k.until.IsZero() {
-			k.until = until
-			c.known[id] = k
-			c.fading = append(c.fading, fading{id, until})
-		}
-	}
+	c.elsewhere.lost(name, s.now().Add(s.directory.hold))
 	for _, d := range s.dials.lost(name) {
 		s.seeAnswered(d, CodePeerGone)
 		s.cut(d, seat{at: name})
@@ -360,14 +339,4 @@ func (c *cluster) lost(name, why string) {
 		c.tellSome(subjectAll, []string{fingerprint})
 	}
 	c.news()
-}
-
-// fade forgets what was held long enough.
-func (c *cluster) fade(now time.Time) {
-	for len(c.fading) > 0 && !now.Before(c.fading[0].until) {
-		if f := c.fading[0]; c.known[f.id].until.Equal(f.until) {
-			delete(c.known, f.id)
-		}
-		c.fading = c.fading[1:]
-	}
 }

@@ -38,7 +38,7 @@ type Cluster struct {
 // check returns what is wrong with the configuration by itself.
 func (c *Cluster) check() error {
 	switch {
-	case c.Name == "" && (c.SecretFile != "" || c.Listen != "" || len(c.Routes) > 0 || len(c.NATS) > 0):
+	case c.Name == "" && (c.SecretFile != "" || c.Listen != "" || len(c.Routes) > 0 || len(c.NATS) > 0 || c.NATSCredentials != ""):
 		return errors.New("a cluster needs a name")
 	case c.Name == "":
 		return nil

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 
 	"github.com/gostunt/stunt/rendezvous"
@@ -24,19 +25,25 @@ const patience = 20 * time.Second
 
 // together starts n servers of one cluster, in this process, and waits until
 // they know each other.
-func together(t *testing.T, n int) []*Server {
+func together(t *testing.T, n int) []*Server { return togetherAs(t, make([]Config, n)...) }
+
+// togetherAs starts one for each Config.
+func togetherAs(t *testing.T, cfgs ...Config) []*Server {
 	secret := filepath.Join(t.TempDir(), "secret")
 	require.NoError(t, os.WriteFile(secret, []byte("0123456789abcdef0123456789abcdef"), 0o600))
 	var all []*Server
-	for range n {
-		cfg := Config{Cluster: Cluster{Name: "test", SecretFile: secret, Listen: "127.0.0.1:0"}}
-		if len(all) > 0 { // one is enough: they tell of each other
+	for _, cfg := range cfgs {
+		cfg.Cluster.Name, cfg.Cluster.SecretFile = "test", secret
+		if len(cfg.Cluster.NATS) == 0 {
+			cfg.Cluster.Listen = "127.0.0.1:0"
+		}
+		if len(all) > 0 && len(cfg.Cluster.NATS) == 0 { // one is enough: they tell of each other
 			cfg.Cluster.Routes = []string{all[0].bus.Addr().String()}
 		}
 		all = append(all, start(t, cfg))
 	}
 	for _, s := range all {
-		knows(t, s, n-1)
+		knows(t, s, len(cfgs)-1)
 	}
 	return all
 }
@@ -120,6 +127,7 @@ func noDial(t *testing.T, from *peer, id string, code rendezvous.Code) {
 }
 
 func TestDialBetweenServers(t *testing.T) {
+	t.Parallel()
 	all := together(t, 3)
 	a, b := meet(t, all[0], nil, "alice"), meet(t, all[1], nil, "bob")
 	for _, id := range []string{"bob", b.fingerprint()} {
@@ -163,8 +171,29 @@ func TestDialBetweenServers(t *testing.T) {
 	require.Equal(t, "direct", receive(t, dialled(t, b, "alice").Ringing, "the way back").Hint)
 }
 
+// A NATS server of somebody else's does the same.
+func TestDialOverNATS(t *testing.T) {
+	t.Parallel()
+	n, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, Authorization: "token", NoSigs: true, NoLog: true})
+	require.NoError(t, err)
+	n.Start()
+	t.Cleanup(func() {
+		n.Shutdown()
+		n.WaitForShutdown()
+	})
+	require.True(t, n.ReadyForConnections(patience))
+	cfg := Config{Cluster: Cluster{NATS: []string{"nats://token@" + n.Addr().String()}}}
+	all := togetherAs(t, cfg, cfg)
+	a, b := meet(t, all[0], nil), meet(t, all[1], nil, "bob")
+	call := dialled(t, a, "bob")
+	require.NoError(t, receive(t, b.offers, "an Offer").Answer(rendezvous.Answer{}))
+	require.NoError(t, receive(t, call.Answer, "an Answer").Err())
+	require.ErrorIs(t, a.Register(soon(t), "bob"), rendezvous.CodeIDTaken)
+}
+
 // What goes wrong between two servers is told as it is at one.
 func TestRefusalsBetweenServers(t *testing.T) {
+	t.Parallel()
 	all := together(t, 2)
 	a, b := meet(t, all[0], nil), meet(t, all[1], nil, "bob")
 	ring := func() (*rendezvous.Call, *rendezvous.Offer) {
@@ -196,6 +225,7 @@ func TestRefusalsBetweenServers(t *testing.T) {
 // A peer that asks first is asked by its own server, and nothing of it leaves
 // before it has said yes.
 func TestAskBetweenServers(t *testing.T) {
+	t.Parallel()
 	all := together(t, 2)
 	a, b := meet(t, all[0], nil), meet(t, all[1], nil)
 	require.NoError(t, b.Update(rendezvous.Info{Candidates: []byte("secret"), Report: []byte("secret"), Ask: true}))
@@ -223,6 +253,7 @@ func TestAskBetweenServers(t *testing.T) {
 }
 
 func TestNamesOfServers(t *testing.T) {
+	t.Parallel()
 	all := together(t, 3)
 	a, b := meet(t, all[0], nil, "alice"), meet(t, all[1], nil)
 	require.ErrorIs(t, b.Register(soon(t), "alice"), rendezvous.CodeIDTaken)
@@ -267,6 +298,7 @@ func TestNamesOfServers(t *testing.T) {
 
 // Of many who want one name at one moment, at all servers, one gets it.
 func TestOneNameForOne(t *testing.T) {
+	t.Parallel()
 	all := together(t, 3)
 	for round := range 5 {
 		const n = 9
@@ -293,9 +325,31 @@ func TestOneNameForOne(t *testing.T) {
 	}
 }
 
+// A server that comes learns of all names, however many there are, and holds them
+// when the one that had them is gone.
+func TestManyNames(t *testing.T) {
+	t.Parallel()
+	const names = 40_000
+	path, many := filepath.Join(t.TempDir(), "names"), &bytes.Buffer{}
+	for i := range names {
+		owner := rendezvous.Fingerprint(ed25519.PublicKey(fmt.Sprintf("%032d", i)))
+		fmt.Fprintln(many, fmt.Sprint("name-", i), owner, "-")
+	}
+	require.NoError(t, os.WriteFile(path, many.Bytes(), 0o600))
+	all := togetherAs(t, Config{Names: path, NameHold: time.Hour}, Config{NameHold: time.Hour})
+	require.Eventually(t, func() bool { return all[1].Cluster().Known == names }, patience, 5*time.Millisecond)
+	require.NoError(t, all[0].Close())
+	p := meet(t, all[1], nil)
+	for _, i := range []int{0, names / 2, names - 1} {
+		require.ErrorIs(t, p.Register(soon(t), fmt.Sprint("name-", i)), rendezvous.CodeIDTaken)
+	}
+	require.NoError(t, p.Register(soon(t), "another"))
+}
+
 // Nodes of all servers are told of all relays, and the tickets of one server are
 // good at the others'.
 func TestRelaysOfServers(t *testing.T) {
+	t.Parallel()
 	all := together(t, 2)
 	a := meet(t, all[0], nil)
 	var relays []string
@@ -309,6 +363,7 @@ func TestRelaysOfServers(t *testing.T) {
 
 // Who has another secret does not come in.
 func TestStrangersAreNoServers(t *testing.T) {
+	t.Parallel()
 	s := together(t, 1)[0]
 	secret := filepath.Join(t.TempDir(), "secret")
 	require.NoError(t, os.WriteFile(secret, []byte("another secret that is long enough"), 0o600))

@@ -202,7 +202,10 @@ func (c *Config) check() error {
 	if c.Cluster.Name != "" && c.Relay.Only {
 		return errors.New("a server that only relays has no use for a cluster")
 	}
-	return errors.Join(c.Cluster.check(), c.Relay.check())
+	if err := c.Cluster.check(); err != nil {
+		return err
+	}
+	return c.Relay.check()
 }
 
 func (c *Config) listen() []string {

@@ -16,7 +16,8 @@ type Config struct {
 	// that share a NATS server may be of several clusters.
 	Name string
 
-	// Secret is the same at all servers; who has it can be one of them.
+	// Secret is the same at all servers; who has it can be one of them. With URLs
+	// it is not used: there, whoever the NATS server lets in is one.
 	Secret Secret
 
 	// Listen is the TCP address for the other servers, host:port. Empty is
