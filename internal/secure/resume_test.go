@@ -200,3 +200,34 @@ func FuzzControl(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAgreed is FuzzMessage2 for a dialer that wants a resumable connection: nobody but alice says whether it is.
+func FuzzAgreed(f *testing.F) {
+	p := testParams
+	p.Resumable = true
+	_, msg1, err := initiate(testRandom("bob"), testKey("bob"), p)
+	require.NoError(f, err)
+	var answers [][]byte
+	for _, agrees := range []bool{false, true} {
+		r, err := respond(testRandom("alice"), testKey("alice"), p, msg1)
+		require.NoError(f, err)
+		msg2, _, err := r.Answer(agrees)
+		require.NoError(f, err)
+		answers = append(answers, msg2)
+		f.Add(msg2)
+	}
+	f.Add(answers[1][:message2Size])
+	f.Add(append(bytes.Clone(answers[0]), 1))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		i, _, err := initiate(testRandom("bob"), testKey("bob"), p)
+		require.NoError(t, err)
+		s, err := i.Finish(b)
+		if err != nil {
+			return
+		}
+		agreed := bytes.Equal(b, answers[1])
+		if !agreed && !bytes.Equal(b, answers[0]) || s.AgreedResume() != agreed {
+			t.Fatalf("forged message 2: %x", b)
+		}
+	})
+}

@@ -6,7 +6,8 @@
 //     the peers still look for each other ([Initiate], [Respond]), and which leaves a [Session] on both sides;
 //   - the preface and the select, which show on each TCP connection of a dial that the far end is the session's peer, and
 //     which of the connections the dialer chose ([Session.Preface], [ReadHeader], [Session.Check], [Session.Select]);
-//   - the records, which encrypt the chosen connection ([Session.Conn]). In [Raw] mode there are none.
+//   - the records, which encrypt the chosen connection ([Session.Conn]; with control records between those of data,
+//     [Session.ControlConn]). In [Raw] mode there are none.
 //
 // The server that carries messages 1 and 2 is not trusted: it can drop a dial, and change nothing in it.
 //
