@@ -6,6 +6,10 @@ import (
 	"time"
 )
 
+// costOfName is for how many messages a registration counts, with Limits.MessageRate:
+// a node has up to 32 names, and few of them change.
+const costOfName = 8
+
 // An application is a registration that the other servers are asked about.
 type application struct {
 	session *session

@@ -24,7 +24,8 @@ type Limits struct {
 	DialRate int
 	// MessageRate is how many messages per second are read from a session, in
 	// bursts of up to four times as many. More wait in the sender's own
-	// buffers. Default 500.
+	// buffers. Where there are other servers, which all are asked, a registration
+	// counts for eight. Default 500.
 	MessageRate int
 }
 

@@ -106,12 +106,24 @@ func (s *session) listen(readable bool) (rest time.Duration, err error) {
 			return 0, err
 		}
 		// Not reading is the answer to a flood: it fills the sender's buffers.
-		if rest = s.messages.Reserve().Delay(); rest > 0 {
+		if rest = s.messages.ReserveN(time.Now(), s.cost(m)).Delay(); rest > 0 {
 			s.server.seeLimit(limitMessageRate)
 			return rest, nil
 		}
 		readable = false
 	}
+}
+
+// cost is for how many messages one counts: what each other server is asked about,
+// or told, for several.
+func (s *session) cost(m message) int {
+	switch m.(type) {
+	case *register, *deregister:
+		if s.server.cluster != nil {
+			return min(costOfName, s.messages.Burst())
+		}
+	}
+	return 1
 }
 
 // next reads one message; nil if there is none. What crypto/tls has read ahead
