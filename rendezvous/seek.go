@@ -95,8 +95,8 @@ func (s *Server) sought(m *seek, reply func([]byte)) {
 
 // hold sends a frame to the callee of a dial when the caller's server has what
 // was sent to it just now, so that both ends are told at one moment, whichever
-// servers they have. It costs the callee that time, and the dial as a rule
-// nothing: what comes of it meets at the caller with what comes by the long way.
+// servers they have. It costs a dial nothing where the servers lie about on the
+// way between the nodes, as TCP stands no earlier; and that time at worst.
 func (s *Server) hold(d *dial, frame []byte) {
 	to := d.to.here
 	var wait time.Duration
