@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -18,7 +19,7 @@ const (
 	// nearDelay is the longest wait when no connection was made. A SYN costs
 	// nobody anything, and a listener should be back within seconds of its
 	// server; the crowd that then comes is held off by the server's limit on
-	// handshakes, which puts those turned away on the longer delay.
+	// handshakes, which puts those turned away on the longer delay, at once.
 	nearDelay = 4 * time.Second
 
 	// stableTime is how long a session must have lasted for its end to be
@@ -33,10 +34,32 @@ const (
 	maxLeave = time.Minute
 )
 
+// Found is what there was where a client looked for a server.
+type Found int
+
+const (
+	FoundNobody Found = iota // no TCP connection came about
+	FoundServer              // one did, and nothing came of it, or a session that did not last
+	FoundFull                // it was reset before there was a session: the server has enough to do
+)
+
+// foundBy tells of an attempt that came to no TLS connection.
+func foundBy(err error, connected bool) Found {
+	switch {
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		// At times this comes before we know that we were connected. Where nobody
+		// listens the connection is refused.
+		return FoundFull
+	case connected:
+		return FoundServer
+	}
+	return FoundNobody
+}
+
 // A visit is what came of one attempt at one server.
 type visit struct {
 	err       error
-	connected bool          // TCP stood
+	found     Found
 	lasted    time.Duration // the session, from its Welcome
 	earlier   *arrival      // why it ended, if it did for a server that is preferred
 	notBefore time.Time     // when a draining server wants to be rid of us
@@ -110,21 +133,27 @@ func (r *round) next(v visit) time.Duration {
 	if wait := time.Until(v.notBefore); wait > 0 {
 		return wait // has been drawn at random
 	}
-	wait := Backoff(r.failures/len(r.servers), v.connected)
+	wait := Backoff(r.failures/len(r.servers), v.found)
 	r.failures++
 	return wait
 }
 
 // Backoff returns how long a client should wait before it tries a server again,
-// after so many failures in a row; connected says that TCP stood the last time.
-// It is a random time (full jitter), so that those who lost a server together
-// do not come back together. A Client waits so by itself.
-func Backoff(failures int, connected bool) time.Duration {
-	longest := farDelay
-	if !connected {
-		longest = nearDelay
+// after so many failures in a row, by what it found the last time. It is a
+// random time (full jitter), so that those who lost a server together do not
+// come back together, and those whom it has turned away are spread at once: its
+// own work is what they would have it wait for. A Client waits so by itself.
+func Backoff(failures int, found Found) time.Duration {
+	bound := firstDelay << min(failures, 10)
+	switch {
+	case found == FoundNobody:
+		bound = min(bound, nearDelay)
+	case found == FoundFull && failures > 0:
+		bound = farDelay
+	default:
+		bound = min(bound, farDelay)
 	}
-	return rand.N(min(firstDelay<<min(failures, 10), longest))
+	return rand.N(bound)
 }
 
 // sleep waits and reports whether ctx still stands.

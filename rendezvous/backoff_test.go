@@ -24,7 +24,7 @@ func longest(r round, v visit) (most time.Duration) {
 
 func TestBackoff(t *testing.T) {
 	r := round{servers: make([]ServerAddr, 1)}
-	far, near := visit{connected: true}, visit{}
+	far, near := visit{found: FoundServer}, visit{}
 	require.LessOrEqual(t, longest(r, far), firstDelay, "the first attempt follows at once")
 	for range 20 {
 		r.next(far)
@@ -32,7 +32,7 @@ func TestBackoff(t *testing.T) {
 	require.LessOrEqual(t, longest(r, far), farDelay)
 	require.Greater(t, longest(r, far), farDelay/2, "spread over the whole delay")
 	require.LessOrEqual(t, longest(r, near), nearDelay, "a server that is back is found within seconds")
-	r.next(visit{connected: true, lasted: stableTime})
+	r.next(visit{found: FoundServer, lasted: stableTime})
 	require.LessOrEqual(t, longest(r, far), 2*firstDelay, "a session that lasted makes a new start")
 	wait := r.next(visit{notBefore: time.Now().Add(time.Hour)})
 	require.Greater(t, wait, 59*time.Minute, "a drained server is left alone")
@@ -66,7 +66,7 @@ func TestRoundOverServers(t *testing.T) {
 // All nodes end at the same server: the first that is there.
 func TestRoundPrefersTheFirst(t *testing.T) {
 	r := round{servers: make([]ServerAddr, 3)}
-	lasted := visit{connected: true, lasted: stableTime}
+	lasted := visit{found: FoundServer, lasted: stableTime}
 	r.next(visit{})
 	require.Equal(t, 1, r.at)
 	r.next(lasted)
@@ -92,17 +92,47 @@ func TestRoundPrefersTheFirst(t *testing.T) {
 	require.Equal(t, round{servers: r.servers}, r, "in another network, all is new")
 }
 
-// Who is turned away stays away for longer than who found nobody: also where the
-// RST comes before connect has seen that it was accepted.
-func TestTurnedAwayInConnect(t *testing.T) {
-	for errno, connected := range map[syscall.Errno]bool{syscall.ECONNRESET: true, syscall.ECONNREFUSED: false} {
+// Who is turned away stays away for longer than who found nobody, and at once
+// for as long as that may take: also where the RST comes before connect has seen
+// that it was accepted.
+func TestTurnedAway(t *testing.T) {
+	for errno, want := range map[syscall.Errno]Found{syscall.ECONNRESET: FoundFull, syscall.ECONNREFUSED: FoundNobody} {
 		c := NewClient(ClientConfig{Dial: func(context.Context, string, string) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", errno)}
 		}})
 		_, got, err := c.connect(t.Context(), ServerAddr{}, tls.Certificate{})
 		require.ErrorIs(t, err, errno)
-		require.Equal(t, connected, got, errno.Error())
+		require.Equal(t, want, got, errno.Error())
 	}
+	h := serve(t, &Server{})
+	h.stop()
+	ln, err := net.Listen("tcp", h.addr.HostPort())
+	require.NoError(t, err)
+	defer ln.Close()
+	go func() {
+		if c, err := ln.Accept(); err == nil {
+			abort(c)
+			c.Close()
+		}
+	}()
+	c := NewClient(ClientConfig{})
+	cert, err := Certificate(newKey(t))
+	require.NoError(t, err)
+	_, got, err := c.connect(within(t), h.addr, cert)
+	require.Error(t, err)
+	require.Equal(t, FoundFull, got, "%v", err)
+
+	longest := func(failures int, found Found) (most time.Duration) {
+		for range 1000 {
+			most = max(most, Backoff(failures, found))
+		}
+		return most
+	}
+	require.LessOrEqual(t, longest(0, FoundFull), firstDelay, "it had a session, or there is another server")
+	require.Greater(t, longest(1, FoundFull), farDelay/2)
+	require.LessOrEqual(t, longest(1, FoundServer), 2*firstDelay)
+	require.LessOrEqual(t, longest(20, FoundServer), farDelay)
+	require.LessOrEqual(t, longest(20, FoundNobody), nearDelay)
 }
 
 func TestSleep(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -60,8 +59,8 @@ type reply struct {
 // visit connects to the round's server, unless a connection is there already,
 // and runs a session until it ends.
 func (c *Client) visit(ctx context.Context, r *round, cert tls.Certificate, conn *tls.Conn) (v visit) {
-	if v.connected = true; conn == nil {
-		if conn, v.connected, v.err = c.connect(ctx, r.server(), cert); v.err != nil {
+	if v.found = FoundServer; conn == nil {
+		if conn, v.found, v.err = c.connect(ctx, r.server(), cert); v.err != nil {
 			if ctx.Err() != nil {
 				v.err = context.Cause(ctx)
 			}
@@ -89,8 +88,8 @@ func (c *Client) visit(ctx context.Context, r *round, cert tls.Certificate, conn
 	return v
 }
 
-// connect reports also whether it got as far as a TCP connection.
-func (c *Client) connect(ctx context.Context, server ServerAddr, cert tls.Certificate) (_ *tls.Conn, connected bool, _ error) {
+// connect says also what it found, where there is an error.
+func (c *Client) connect(ctx context.Context, server ServerAddr, cert tls.Certificate) (_ *tls.Conn, found Found, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.timeout())
 	defer cancel()
 	dial := c.cfg.Dial
@@ -99,9 +98,7 @@ func (c *Client) connect(ctx context.Context, server ServerAddr, cert tls.Certif
 	}
 	raw, err := dial(ctx, "tcp", server.HostPort())
 	if err != nil {
-		// A server that is full resets what it has accepted, at times before we
-		// know that it did. Where nobody listens the connection is refused.
-		return nil, errors.Is(err, syscall.ECONNRESET), err
+		return nil, foundBy(err, false), err
 	}
 	abort(raw)
 	conn := tls.Client(raw, server.tlsConfig(cert, c.cfg.RootCAs))
@@ -111,9 +108,9 @@ func (c *Client) connect(ctx context.Context, server ServerAddr, cert tls.Certif
 	}
 	if err != nil {
 		raw.Close()
-		return nil, true, err
+		return nil, foundBy(err, true), err
 	}
-	return conn, true, nil
+	return conn, FoundServer, nil
 }
 
 // begin sends everything that a server is to know, before it is asked: a node

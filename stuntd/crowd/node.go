@@ -79,23 +79,35 @@ func local(index int) netip.Addr {
 // come makes a session, or has another attempt follow. It runs on a goroutine
 // of its own, which ends with it.
 func (n *node) come() {
-	conn, connected, err := n.connect()
+	conn, err := n.connect()
 	if err != nil {
 		n.crowd.failed.Add(1)
-		n.away(connected)
+		n.away(found(err))
 		return
 	}
 	n.stand(conn)
 }
 
-// connect takes a connection to its Registered. It reports whether TCP stood.
-func (n *node) connect() (_ *tls.Conn, connected bool, err error) {
+// found is what a Client takes an error of connect for.
+func found(err error) rendezvous.Found {
+	op, ok := errors.AsType[*net.OpError](err)
+	switch {
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return rendezvous.FoundFull
+	case ok && op.Op == "dial":
+		return rendezvous.FoundNobody
+	}
+	return rendezvous.FoundServer
+}
+
+// connect takes a connection to its Registered.
+func (n *node) connect() (_ *tls.Conn, err error) {
 	ctx, cancel := context.WithTimeout(n.crowd.ctx, connectTime)
 	defer cancel()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: local(n.index).AsSlice()}}
 	raw, err := d.DialContext(ctx, "tcp", n.crowd.server.HostPort())
 	if err != nil {
-		return nil, errors.Is(err, syscall.ECONNRESET), err // as a Client takes it
+		return nil, err
 	}
 	raw.(*net.TCPConn).SetLinger(0) // as a Client, which wants its port back
 	conn := tls.Client(raw, n.crowd.tls(n.cert))
@@ -106,10 +118,10 @@ func (n *node) connect() (_ *tls.Conn, connected bool, err error) {
 	}
 	if err != nil {
 		raw.Close()
-		return nil, true, err
+		return nil, err
 	}
 	conn.SetDeadline(time.Time{})
-	return conn, true, nil
+	return conn, nil
 }
 
 // introduce says who the node is and waits until it is registered.
@@ -237,14 +249,14 @@ func (n *node) lose(s *session) {
 	n.mu.Unlock()
 	n.crowd.standing.Add(-1)
 	n.crowd.lost.Add(1)
-	n.away(true)
+	n.away(rendezvous.FoundServer)
 }
 
 // away has the next attempt follow, unless the crowd goes home.
-func (n *node) away(connected bool) {
+func (n *node) away(found rendezvous.Found) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	wait := rendezvous.Backoff(n.failures, connected)
+	wait := rendezvous.Backoff(n.failures, found)
 	n.failures++
 	if n.crowd.ctx.Err() != nil {
 		n.crowd.out.Done()
