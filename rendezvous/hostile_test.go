@@ -178,7 +178,7 @@ func TestFlood(t *testing.T) {
 // Who does not read is cut before it costs more than its queue.
 func TestSlowReaderIsCut(t *testing.T) {
 	met := make(chan string, 1)
-	h, _, b := pair(t, &Server{Limits: Limits{MessageRate: -1}, Trace: &Trace{Limited: func(name string) { met <- name }}})
+	h, _, b := pair(t, &Server{Limits: Limits{MessageRate: -1, DialRate: -1}, Trace: &Trace{Limited: func(name string) { met <- name }}})
 	require.NoError(t, b.Update(Info{Report: make([]byte, MaxBlob)}))
 	p := h.peer(t, newKey(t))
 	frame, err := encode(&lookup{Ref: 1, ID: "bob"})

@@ -19,8 +19,8 @@ type Limits struct {
 	PendingDials int
 
 	// DialRate is how many dials a key may begin per second, in all its sessions,
-	// in bursts of up to four times as many; more are refused with CodeBusy.
-	// Default 100.
+	// in bursts of up to four times as many, and how many lookups beside them; more
+	// are refused with CodeBusy. Default 100.
 	DialRate int
 	// MessageRate is how many messages per second are read from a session, in
 	// bursts of up to four times as many. More wait in the sender's own

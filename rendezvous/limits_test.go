@@ -200,6 +200,26 @@ func TestDialRateIsOfTheKey(t *testing.T) {
 	other.refusal(CodeUnknownPeer)
 }
 
+// Who looks up more than its share is told so, and can still dial.
+func TestLookupRate(t *testing.T) {
+	h, a, b := pair(t, &Server{Limits: Limits{DialRate: 1}})
+	const burst = 4
+	refused := 0
+	for range 3 * burst {
+		if _, err := a.Lookup(within(t), "bob"); err != nil {
+			require.ErrorIs(t, err, CodeBusy)
+			refused++
+		}
+	}
+	require.NotZero(t, refused)
+	_, err := h.join(t, newKey(t)).Lookup(within(t), "bob")
+	require.NoError(t, err, "another key has its own")
+	call, err := a.Dial(within(t), DialRequest{Peer: "bob"})
+	require.NoError(t, err)
+	receive(t, call.Ringing, "a dial beside the lookups")
+	receive(t, b.offers, "an Offer")
+}
+
 func TestDialIDIsUnique(t *testing.T) {
 	h := serve(t, &Server{})
 	a, b, c := h.peer(t, newKey(t)), h.peer(t, newKey(t)), h.peer(t, newKey(t))

@@ -52,16 +52,17 @@ type Server struct {
 
 	Now func() time.Time // for the hold time and what is learnt; nil: time.Now
 
-	start     sync.Once
-	sessions  atomic.Int64
-	lot       park.Lot       // where sessions wait
-	running   sync.WaitGroup // sessions, and what may become one
-	door      door
-	directory directory
-	dials     dialTable
-	dialRates keyrate.Limiter[string] // by fingerprint
-	learnt    learnt
-	cluster   *cluster // nil: there is no other server; set by Join
+	start       sync.Once
+	sessions    atomic.Int64
+	lot         park.Lot       // where sessions wait
+	running     sync.WaitGroup // sessions, and what may become one
+	door        door
+	directory   directory
+	dials       dialTable
+	dialRates   keyrate.Limiter[string] // by fingerprint
+	lookupRates keyrate.Limiter[string]
+	learnt      learnt
+	cluster     *cluster // nil: there is no other server; set by Join
 }
 
 func (s *Server) setUp() {
@@ -76,10 +77,11 @@ func (s *Server) setUp() {
 		s.directory.quietPeriod = s.keepalive() * 5 / 4 // one ping missed, with room for jitter
 		s.dials.pendingOut, s.dials.pendingIn = s.Limits.pendingDials(), s.Limits.pendingDials()
 		s.dials.open = s.Limits.openDials()
-		if n := s.Limits.dialRate(); n == math.MaxInt {
-			s.dialRates.Rate = rate.Inf
-		} else {
-			s.dialRates.Rate, s.dialRates.Burst = rate.Limit(n), 4*n
+		for _, l := range []*keyrate.Limiter[string]{&s.dialRates, &s.lookupRates} {
+			l.Rate = rate.Inf
+			if n := s.Limits.dialRate(); n != math.MaxInt {
+				l.Rate, l.Burst = rate.Limit(n), 4*n
+			}
 		}
 	})
 }

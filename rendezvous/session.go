@@ -223,6 +223,12 @@ func (s *session) refuse(m *register, e *Error) {
 // not there, and one that never was, are the same, and so is one that s may not
 // dial.
 func (s *session) lookup(m *lookup) {
+	// Each may be a question to every server of a cluster.
+	if !s.server.lookupRates.Allow(s.fingerprint, time.Now()) {
+		s.server.seeLimit(limitDialRate)
+		s.tell(&Error{Code: CodeBusy, Text: "too many lookups per second", Ref: m.Ref})
+		return
+	}
 	if _, err := s.mayDial(m.ID); err != nil {
 		e := asError(err)
 		e.Ref = m.Ref

@@ -133,7 +133,7 @@ type Limits struct {
 	// SessionsPerKey are the sessions that one key may have at a time: 16.
 	SessionsPerKey int
 	// DialRate is how many dials a second one key may begin, in all its sessions
-	// together, in bursts of four times as many: 100.
+	// together, in bursts of four times as many, and lookups beside them: 100.
 	DialRate int
 	// PendingDials are the unanswered dials of one caller and to one callee: 256.
 	PendingDials int

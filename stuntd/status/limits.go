@@ -32,7 +32,7 @@ var limits = []limit{
 	{"sessions_per_source", "sessions of one source", "-max-conns-per-source"},
 	{"sessions_per_key", "sessions of one key", "-max-sessions-per-key"},
 	{"ids_per_key", "IDs of one key", "-max-ids-per-key"},
-	{"dial_rate", "dials per second of one key", "-max-dial-rate"},
+	{"dial_rate", "dials, or lookups, per second of one key", "-max-dial-rate"},
 	{"message_rate", "messages per second of one session; more wait in its own socket", "-max-message-rate"},
 	{"pending_dials_of_caller", "unanswered dials of one caller", "-max-pending-dials"},
 	{"pending_dials_of_callee", "unanswered dials to one callee", "-max-pending-dials"},
