@@ -81,6 +81,7 @@ type nodeFlags struct {
 	server, key string
 	token       string
 	verbose     bool
+	listens     bool // makes no calls once it is there: only the log can tell it
 	noPortmap   bool // see portmap
 	raw, resume bool // of commands that have connections, as relay
 	relay       relayFlag
@@ -123,10 +124,13 @@ func (n *nodeFlags) config(f *flags) (stunt.Config, error) {
 		return stunt.Config{}, err
 	}
 	// Without -v only what needs somebody to act, as a name that another
-	// session took.
-	level := slog.LevelWarn
-	if n.verbose {
+	// session took. Who makes calls has it from them, in one line.
+	level := slog.LevelError
+	switch {
+	case n.verbose:
 		level = slog.LevelDebug
+	case n.listens:
+		level = slog.LevelWarn
 	}
 	c := stunt.Config{
 		CacheDir: cacheDir(),

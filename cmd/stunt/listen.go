@@ -17,6 +17,7 @@ import (
 func runListen(ctx context.Context, e *env, args []string) error {
 	f := newFlags(e, "listen")
 	nf := f.node()
+	nf.listens = true
 	nf.portmap(f)
 	f.BoolVar(&nf.raw, "raw", false, "also accept connections that are authenticated, but not encrypted")
 	f.BoolVar(&nf.resume, "resume", false, "let connections outlive their path, if the dialer wants that, too")
