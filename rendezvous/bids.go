@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -64,6 +65,9 @@ func (c *cluster) ruled(a *application, name string, b []byte, err error) {
 	a.waiting--
 	if r, err := answerTo[*ruling](b, err); err != nil {
 		a.silent = append(a.silent, name)
+		if errors.Is(err, ErrNobody) { // sooner than by its silence
+			c.gone(name, "nobody listens for it")
+		}
 	} else {
 		if r.Code != CodeNone {
 			a.refusal = &Error{Code: r.Code, Text: r.Text}

@@ -251,9 +251,7 @@ func (c *cluster) heardBeat(m *beat) {
 	switch {
 	case m.Server == c.me: // of a bus that lets one hear oneself
 	case m.Gone:
-		for _, name := range c.members.lose(func(x *member) bool { return x.name == m.Server }) {
-			c.do(func() { c.lost(name, "it has left") })
-		}
+		c.do(func() { c.gone(m.Server, "it has left") })
 	default:
 		if c.members.heard(m, time.Now()) {
 			c.do(func() { c.welcome(m.Server) })
@@ -323,6 +321,13 @@ func (c *cluster) welcome(name string) {
 	c.elsewhere.back(name)
 	c.send(subjectAt+name, c.ourBeat()) // it need not wait for the next one
 	c.tellAll(subjectAt + name)
+}
+
+// gone is the end of a server, unless it was noticed before.
+func (c *cluster) gone(name, why string) {
+	for _, name := range c.members.lose(func(x *member) bool { return x.name == name }) {
+		c.lost(name, why)
+	}
 }
 
 // lost holds the names of a server for their keys, which will come to another,
