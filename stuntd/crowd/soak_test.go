@@ -10,7 +10,7 @@ import (
 // BenchmarkSoak is a short soaking: the server is none the bigger for it.
 func BenchmarkSoak(b *testing.B) {
 	for b.Loop() {
-		s, err := Soak(b.Context(), SoakConfig{For: 16 * time.Second, Nodes: 200, Mortals: 20})
+		s, err := Soak(b.Context(), SoakConfig{For: 8 * time.Second, Nodes: 200, Mortals: 20})
 		require.NoError(b, err)
 		require.Empty(b, s.Grown())
 		require.Zero(b, s.Failed, "of %d dials", s.Dials)
@@ -24,7 +24,7 @@ func BenchmarkSoak(b *testing.B) {
 // server most.
 func BenchmarkSiege(b *testing.B) {
 	for b.Loop() {
-		s, err := Besiege(b.Context(), SiegeConfig{Nodes: 200, Rate: 200, For: 3 * time.Second, Attacks: []string{"handshakes"}})
+		s, err := Besiege(b.Context(), SiegeConfig{Nodes: 200, Rate: 200, For: 2 * time.Second, Attacks: []string{"handshakes"}})
 		require.NoError(b, err)
 		failed, of := s[0].Failed()
 		require.Zero(b, failed, "of %d", of)
