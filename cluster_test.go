@@ -134,8 +134,15 @@ func dial(t *testing.T, from *stunt.Node, to string) *dials {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
+		// Each leaves its sockets behind for seconds, and of one source a server takes 256 connections.
+		pace := time.NewTicker(25 * time.Millisecond)
+		defer pace.Stop()
 		for ctx.Err() == nil {
 			d.once(ctx, from, to)
+			select {
+			case <-pace.C:
+			case <-ctx.Done():
+			}
 		}
 	})
 	d.stop = func() { cancel(); wg.Wait() }
