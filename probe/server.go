@@ -179,19 +179,11 @@ type flow struct {
 }
 
 // syn is the SYN of the connection, if its listener saves them (sock.SaveSYN).
-// A wrapper says what it wraps by NetConn, as a [tls.Conn] does.
 func (f flow) syn() (sock.SYN, bool) {
-	c := f.conn
-	for {
-		switch t := c.(type) {
-		case *net.TCPConn:
-			return sock.SYNOf(t)
-		case interface{ NetConn() net.Conn }:
-			c = t.NetConn()
-		default:
-			return sock.SYN{}, false
-		}
+	if c := sock.TCPOf(f.conn); c != nil {
+		return sock.SYNOf(c)
 	}
+	return sock.SYN{}, false
 }
 
 // maxHold is beyond what RFC 5382 REQ-5 has NATs keep idle connections for.

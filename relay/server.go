@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/gostunt/stunt/internal/sock"
 )
 
 const (
@@ -115,7 +117,7 @@ func (s *Server) Greet(c net.Conn) (*Stream, error) {
 		return nil, err
 	}
 	b, err := readPreamble(c)
-	st := &Stream{conn: c, tcp: tcpOf(c), source: sourceOf(c.RemoteAddr()), met: make(chan *pair, 1)}
+	st := &Stream{conn: c, tcp: sock.TCPOf(c), source: sourceOf(c.RemoteAddr()), met: make(chan *pair, 1)}
 	if err == nil && st.tcp == nil {
 		err = errors.New("relay: not a TCP connection")
 	}
@@ -204,20 +206,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	<-s.table.empty
 	return ctx.Err()
-}
-
-// tcpOf returns the TCP connection in c, or nil.
-func tcpOf(c net.Conn) *net.TCPConn {
-	for {
-		switch x := c.(type) {
-		case *net.TCPConn:
-			return x
-		case interface{ NetConn() net.Conn }:
-			c = x.NetConn()
-		default:
-			return nil
-		}
-	}
 }
 
 // sourceOf returns whom the limits per source count a as.

@@ -45,17 +45,3 @@ type Spot interface {
 }
 
 var errNotTCP = errors.New("park: not a TCP connection")
-
-// tcpOf returns the TCP connection in c, or nil.
-func tcpOf(c net.Conn) *net.TCPConn {
-	for {
-		switch x := c.(type) {
-		case *net.TCPConn:
-			return x
-		case interface{ NetConn() net.Conn }:
-			c = x.NetConn()
-		default:
-			return nil
-		}
-	}
-}

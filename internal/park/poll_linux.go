@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/gostunt/stunt/internal/sock"
 )
 
 // New returns an empty lot. It costs a file descriptor and a goroutine, which
@@ -103,7 +105,7 @@ type pollSpot struct {
 }
 
 func (l *poll) Enter(c net.Conn, wake func(bool)) (Spot, error) {
-	tcp := tcpOf(c)
+	tcp := sock.TCPOf(c)
 	if tcp == nil {
 		return nil, errNotTCP
 	}

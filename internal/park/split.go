@@ -31,7 +31,7 @@ type splitSpot struct {
 }
 
 func (l *split) Enter(c net.Conn, wake func(bool)) (Spot, error) {
-	tcp := tcpOf(c)
+	tcp := sock.TCPOf(c)
 	if tcp == nil {
 		return nil, errNotTCP
 	}

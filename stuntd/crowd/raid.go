@@ -112,6 +112,13 @@ func (r *raiders) each(ctx context.Context, n int, attack func(ctx context.Conte
 	all.Wait()
 }
 
+// many is a raid of n raiders who all do the same.
+func many(n int, attack func(r *raiders, ctx context.Context, i int)) func(context.Context, *raiders) {
+	return func(ctx context.Context, r *raiders) {
+		r.each(ctx, n, func(ctx context.Context, i int) { attack(r, ctx, i) })
+	}
+}
+
 // turn waits until it is time for one more blow; false if there is none any more.
 func (r *raiders) turn(ctx context.Context) bool { return r.pace.Wait(ctx) == nil }
 

@@ -13,14 +13,10 @@ import (
 
 // doorRaids are by strangers who have no session, or do not want one.
 var doorRaids = []raid{
-	{"half-open", "connections that begin a TLS handshake and say no more",
-		func(ctx context.Context, r *raiders) { r.each(ctx, 800, r.halfOpen) }},
-	{"handshakes", "whole TLS handshakes, with a key, and nothing after them",
-		func(ctx context.Context, r *raiders) { r.each(ctx, 32, r.handshake) }},
-	{"slowloris", "handshakes, HTTP requests and messages that come byte by byte",
-		func(ctx context.Context, r *raiders) { r.each(ctx, 300, r.slow) }},
-	{"garbage", "frames that are too long, that are no message, and bytes that are no protocol",
-		func(ctx context.Context, r *raiders) { r.each(ctx, 32, r.garbage) }},
+	{"half-open", "connections that begin a TLS handshake and say no more", many(800, (*raiders).halfOpen)},
+	{"handshakes", "whole TLS handshakes, with a key, and nothing after them", many(32, (*raiders).handshake)},
+	{"slowloris", "handshakes, HTTP requests and messages that come byte by byte", many(300, (*raiders).slow)},
+	{"garbage", "frames that are too long, that are no message, and bytes that are no protocol", many(32, (*raiders).garbage)},
 }
 
 // halfOpen says the first bytes of a TLS record and waits for what the server

@@ -12,22 +12,14 @@ import (
 
 // sessionRaids are by peers who have a session, and abuse it.
 var sessionRaids = []raid{
-	{"registrations", "sessions that register a new name with each message, and begin again",
-		func(ctx context.Context, r *raiders) { r.each(ctx, 32, r.registrations) }},
-	{"stolen names", "registrations of the names that honest nodes have",
-		func(ctx context.Context, r *raiders) { r.each(ctx, 32, r.stolenNames) }},
-	{"dials at one", "dials to one honest node, from many keys",
-		func(ctx context.Context, r *raiders) { r.each(ctx, 32, r.dialsAtOne) }},
-	{"no answers", "nodes that are dialled by raiders, and answer nothing",
-		func(ctx context.Context, r *raiders) { r.each(ctx, 32, r.noAnswers) }},
-	{"messages", "pings and lookups, as fast as they go",
-		func(ctx context.Context, r *raiders) { r.each(ctx, 32, r.messages) }},
-	{"slow readers", "lookups whose answers are not read",
-		func(ctx context.Context, r *raiders) { r.each(ctx, 32, r.slowReaders) }},
-	{"replays", "a captured TLS stream said again; a dial with the id of another; an answer to it",
-		func(ctx context.Context, r *raiders) { r.each(ctx, 32, r.replays) }},
-	{"lies", "outcomes, answers and cancels of dials that are not theirs, and lies about their own",
-		func(ctx context.Context, r *raiders) { r.each(ctx, 32, r.lies) }},
+	{"registrations", "sessions that register a new name with each message, and begin again", many(32, (*raiders).registrations)},
+	{"stolen names", "registrations of the names that honest nodes have", many(32, (*raiders).stolenNames)},
+	{"dials at one", "dials to one honest node, from many keys", many(32, (*raiders).dialsAtOne)},
+	{"no answers", "nodes that are dialled by raiders, and answer nothing", many(32, (*raiders).noAnswers)},
+	{"messages", "pings and lookups, as fast as they go", many(32, (*raiders).messages)},
+	{"slow readers", "lookups whose answers are not read", many(32, (*raiders).slowReaders)},
+	{"replays", "a captured TLS stream said again; a dial with the id of another; an answer to it", many(32, (*raiders).replays)},
+	{"lies", "outcomes, answers and cancels of dials that are not theirs, and lies about their own", many(32, (*raiders).lies)},
 }
 
 // talk opens a session, and has say write frames to it, turn by turn, while judge
