@@ -12,7 +12,8 @@ import (
 
 // TestTickets: what does not open a stream, and what the relay says to it.
 func TestTickets(t *testing.T) {
-	addr := serve(t, &Server{})
+	s := &Server{}
+	addr := serve(t, s)
 	td, tl := tickets()
 	other := Secret{9}
 	foreign, _ := other.Tickets([16]byte{1}, bob, alice, time.Now())
@@ -40,6 +41,7 @@ func TestTickets(t *testing.T) {
 	}
 
 	first := open(t, addr, td, "")
+	require.Eventually(t, func() bool { return s.Stats().Waiting == 1 }, 10*time.Second, time.Millisecond)
 	require.ErrorIs(t, status(t, open(t, addr, td, "")), Used, "while the first waits")
 	second := open(t, addr, tl, "")
 	require.NoError(t, ReadStatus(first))
