@@ -67,10 +67,14 @@ func (c *Conn) Write(b []byte) (int, error) {
 // relay to a direct path is under way it waits for the peer's part in that, for a
 // round trip usually and 2 s at most.
 //
-// What was written before goes out first. With [Config.Resume] it waits a second at
-// most for the kernel to take that, and what the peer has not got then is sent in
-// the background, over another path if need be, for Config.ResumeTimeout at
-// most and while the process and its node live.
+// What was written before goes out first. Close waits a second at most for the
+// kernel to take it. A connection in records is then read in the background, for
+// nobody, until the peer has ended its stream, too, for 5 s at most, and for one once
+// its node is closed: what comes for a socket that is closed would make the
+// kernel drop what the peer has not got. In Raw mode it is the kernel's own Close,
+// which does. With [Config.Resume], what the peer has not got is sent over another
+// path if need be, for Config.ResumeTimeout at most, and while the process and its
+// node live.
 func (c *Conn) Close() error {
 	c.settled()
 	err := c.rw.Close()

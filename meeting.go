@@ -131,9 +131,12 @@ func (n *Node) wrap(c *Conn, p *punch.Path) (err error) {
 	if p.Session.AgreedResume() {
 		return n.resumable(c, p)
 	}
-	c.records, err = p.Session.Conn(p.Conn)
+	if c.records, err = p.Session.Conn(p.Conn); err != nil {
+		return err
+	}
+	c.records.Late = n.host.closed.take
 	c.rw = c.records
-	return err
+	return nil
 }
 
 // pathOf describes a path that was chosen, and makes the kernel look after it.

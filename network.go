@@ -30,9 +30,11 @@ type NetworkChange struct {
 	Moved bool
 }
 
-// host is what a node knows of the machine that it runs on, and who needs to
-// know when that changes.
+// host is what a node knows of the machine that it runs on, and the connections
+// that it has there: those who need to know when that changes, and those that linger.
 type host struct {
+	closed lingering
+
 	mu    sync.Mutex         // guards following
 	begun []netwatch.Route   // the ways to a server when a session with it began; nil: known to look
 	conns map[*Conn]struct{} // those that are open

@@ -253,8 +253,9 @@ func (n *Node) deregister() {
 // Close ends the node: its listeners are closed, its dials fail, and nothing
 // of it runs any more when Close returns, the first time and every other: so it
 // can't be called from a hook of the node. Connections live on, but are not
-// resumed any more; those that were closed have a second to say what is left. If a router has
-// mapped a port it is told to remove it, and has a second for that.
+// resumed any more; those that were closed, and whose peers have not got all or not
+// ended, have a second for that. If a router has mapped a port it is told to remove
+// it, and has a second, too.
 func (n *Node) Close() error {
 	n.mu.Lock()
 	first := !n.st.closed
@@ -279,6 +280,7 @@ func (n *Node) Close() error {
 	for _, ln := range lns {
 		ln.shut()
 	}
+	n.wg.Go(n.host.closed.end)
 	n.resumptions.lastWords(n.end)
 	n.door.Close()
 	n.wg.Wait()

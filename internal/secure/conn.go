@@ -23,6 +23,10 @@ import (
 // went out; the rest of them stays first in line, and goes with the next Write (of no bytes even), CloseWrite or Close. So a
 // Write may return len(p) and a timeout at once. A Read that times out in the middle of a record goes on from there.
 type Conn struct {
+	// Late, if it is not nil, is called by the one Close when there is something left to do for the peer: it is to have Linger
+	// called, which takes its time. Without it Close ends the connection as it is then. It is set before the first use.
+	Late func(*Conn)
+
 	dead      atomic.Pointer[error] // why every call fails: net.ErrClosed, or what killed the connection
 	closeOnce sync.Once
 	closeErr  error // of the one Close
@@ -227,7 +231,8 @@ func (c *Conn) goodbye() error {
 }
 
 // Close ends both directions and unblocks everybody. Unless a Write was under way, the peer is told that what it has got is
-// all; if a Write was, the peer sees io.ErrUnexpectedEOF. Calls after the first return what it did.
+// all; if a Write was, the peer sees io.ErrUnexpectedEOF. Calls after the first return what it did. What the peer has not got
+// is lost if it goes on to write, or to end its own stream, unless there is somebody to linger (see Late).
 func (c *Conn) Close() error {
 	c.closeOnce.Do(func() { c.closeErr = c.close() })
 	return c.closeErr
@@ -241,13 +246,17 @@ func (c *Conn) close() error {
 	if !alive {
 		return nil // what killed the connection has closed it
 	}
-	if err == nil && c.writing.Load() == 0 {
-		c.lockOut()     // after moveOut at most, which the deadline ends
-		_ = c.goodbye() // if it fails, the peer sees what happened: no proper end
-		c.unlockOut()
-		c.settle()
+	if err != nil || c.writing.Load() > 0 {
+		return c.legs.close()
 	}
-	return c.legs.close()
+	c.lockOut()       // after moveOut at most, which the deadline ends
+	err = c.goodbye() // if it fails, the peer sees what happened: no proper end
+	c.unlockOut()
+	if over := c.settle(); c.Late == nil || over && err == nil || err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return c.legs.close()
+	}
+	c.Late(c)
+	return nil
 }
 
 // Abort breaks the connection off: the peer is told nothing, and on TCP gets a RST. It unblocks everybody.

@@ -225,7 +225,6 @@ func TestHalfClose(t *testing.T) {
 	require.ErrorIs(t, c1.SetDeadline(time.Time{}), net.ErrClosed)
 }
 
-// TestFinWithoutClose is the attack that the close record is there for.
 // TestCloseAfterTheirs: a server that has its request answers and closes, and
 // does not read on to the end that the client has said already. Bytes unread
 // in the kernel would make its close a reset, and lose what is still to go out.
@@ -252,6 +251,7 @@ func TestCloseAfterTheirs(t *testing.T) {
 	require.True(t, bytes.HasPrefix(answer, got))
 }
 
+// TestFinWithoutClose is the attack that the close record is there for.
 func TestFinWithoutClose(t *testing.T) {
 	a, b := tcpPair(t)
 	c1, c2 := testConns(t, a, b)

@@ -156,8 +156,9 @@ const glance = time.Millisecond
 // settle reads the peer's last words, before the legs are closed: one that is closed with bytes unread resets the connection,
 // which loses what is still to go out, and a relay passes that on ahead of what was written. The close record is read if
 // it is there, where plain TCP would have a FIN, which is no unread byte; the switch records that must still come are
-// waited for. It stops at what the program has not read, with which that is as it should be. Called by close only.
-func (c *Conn) settle() {
+// waited for. It stops at what the program has not read, which Linger takes. It reports whether the peer has ended. Called by
+// close only.
+func (c *Conn) settle() (over bool) {
 	c.inMu.Lock() // after a Read that waited, which its deadline has ended
 	defer c.inMu.Unlock()
 	for end := time.Now().Add(farewell); !c.in.eof; {
@@ -167,10 +168,11 @@ func (c *Conn) settle() {
 		}
 		c.from.SetReadDeadline(patience)
 		if _, err := c.in.read(c.from, nil); err != errSwitched || !c.legs.unsettled() {
-			return
+			break
 		}
 		c.from, c.in.switched = c.legs.advance(&c.legs.in), time.Time{}
 	}
+	return c.in.eof && len(c.in.plain) == 0
 }
 
 // unsettled reports whether the receiving direction has a leg to go to.
