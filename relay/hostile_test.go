@@ -12,8 +12,7 @@ import (
 
 // TestTickets: what does not open a stream, and what the relay says to it.
 func TestTickets(t *testing.T) {
-	s := &Server{}
-	addr := serve(t, s)
+	addr := serve(t, &Server{})
 	td, tl := tickets()
 	other := Secret{9}
 	foreign, _ := other.Tickets([16]byte{1}, bob, alice, time.Now())
@@ -41,7 +40,6 @@ func TestTickets(t *testing.T) {
 	}
 
 	first := open(t, addr, td, "")
-	require.Eventually(t, func() bool { return s.Stats().Waiting == 1 }, 10*time.Second, time.Millisecond)
 	require.ErrorIs(t, status(t, open(t, addr, td, "")), Used, "while the first waits")
 	second := open(t, addr, tl, "")
 	require.NoError(t, ReadStatus(first))
@@ -87,10 +85,10 @@ func TestGarbage(t *testing.T) {
 // TestLimits: each holds where it is reached, and gives way when it is not.
 func TestLimits(t *testing.T) {
 	for name, l := range map[string]Limits{
-		"waiting":            {Waiting: 2},
-		"waiting per source": {WaitingPerSource: 2},
-		"streams per key":    {StreamsPerKey: 2},
-		"streams per source": {StreamsPerSource: 2},
+		limitWaiting:          {Waiting: 2},
+		limitWaitingPerSource: {WaitingPerSource: 2},
+		limitStreamsPerKey:    {StreamsPerKey: 2},
+		limitStreamsPerSource: {StreamsPerSource: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -113,6 +111,7 @@ func TestLimits(t *testing.T) {
 				again.Close()
 			}
 			require.EqualValues(t, 1, s.Stats().Refused[Busy])
+			requireMet(t, s, name)
 		})
 	}
 	t.Run("streams per second", func(t *testing.T) {
@@ -135,6 +134,7 @@ func TestLimits(t *testing.T) {
 		entered(4)
 		td, tl := tickets()
 		require.ErrorIs(t, status(t, open(t, addr, td, "")), Busy)
+		requireMet(t, s, limitStreamsPerSecond)
 		open(t, addr, tl, "") // whom others dial has no part in it
 		entered(5)
 		now.Add(1)
@@ -149,11 +149,23 @@ func TestLimits(t *testing.T) {
 		open(t, addr, td, "")
 		require.Eventually(t, func() bool { return s.Stats().Waiting == 1 }, 10*time.Second, time.Millisecond)
 		require.ErrorIs(t, status(t, open(t, addr, tl, "")), Busy)
+		requireMet(t, s, limitPairs)
 		a.SetLinger(0)
 		a.Close()
 		require.Eventually(t, func() bool { return s.Stats().Pairs == 0 }, 10*time.Second, time.Millisecond)
 		require.NoError(t, ReadStatus(open(t, addr, tl, "")), "the pair is over, and its place free")
 	})
+}
+
+// requireMet shows that a limit was met once, and no other was.
+func requireMet(t *testing.T, s *Server, limit string) {
+	t.Helper()
+	met := s.Stats().Met
+	require.Len(t, met, len(limitNames))
+	for name, n := range met {
+		require.Equal(t, name == limit, n == 1, "%s: %d", name, n)
+		require.LessOrEqual(t, n, int64(1), name)
+	}
 }
 
 // TestUsedTicketsAreForgotten: what is remembered of tickets ends with them.
@@ -170,6 +182,7 @@ func TestUsedTicketsAreForgotten(t *testing.T) {
 		require.Equal(t, Paired, enter(i))
 	}
 	require.Equal(t, Busy, enter(maxUsed), "there is a bound")
+	require.EqualValues(t, 1, tb.met[limitUsedTickets])
 	now = now.Add(Lifetime + time.Second)
 	require.Equal(t, Paired, enter(maxUsed))
 	require.Len(t, tb.used, 1)

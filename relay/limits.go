@@ -24,6 +24,24 @@ type Limits struct {
 	Rate int
 }
 
+// How limits are counted when somebody meets them.
+const (
+	limitPairs            = "relay_pairs"
+	limitWaiting          = "relay_waiting"
+	limitWaitingPerSource = "relay_waiting_per_source"
+	limitStreamsPerKey    = "relay_streams_per_key"
+	limitStreamsPerSecond = "relay_streams_per_second"
+	limitStreamsPerSource = "relay_streams_per_source"
+	limitUsedTickets      = "relay_used_tickets" // maxUsed
+	limitMemory           = "relay_memory"       // Server.Full
+	limitIdle             = "relay_idle"
+	limitLife             = "relay_life"
+	limitRate             = "relay_rate" // each time that a pair has to wait for it
+)
+
+var limitNames = []string{limitPairs, limitWaiting, limitWaitingPerSource, limitStreamsPerKey, limitStreamsPerSecond,
+	limitStreamsPerSource, limitUsedTickets, limitMemory, limitIdle, limitLife, limitRate}
+
 // WithDefaults fills in what is zero and has a default, and refuses what is
 // negative.
 func (l Limits) WithDefaults() (Limits, error) {

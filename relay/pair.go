@@ -66,8 +66,10 @@ func (p *pair) check() {
 	case left > 0:
 		p.timer.Reset(left)
 	case p.server.table.limits.Life > 0 && time.Since(p.began) >= p.server.table.limits.Life:
+		p.server.table.meet(limitLife)
 		p.cut(errLife)
 	default:
+		p.server.table.meet(limitIdle)
 		p.cut(errIdle)
 	}
 }
@@ -132,6 +134,7 @@ func (p *pair) pace(n int) bool {
 		if wait <= 0 {
 			continue
 		}
+		p.server.table.meet(limitRate)
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:

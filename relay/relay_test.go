@@ -138,14 +138,16 @@ func TestShutdown(t *testing.T) {
 // TestTimes: pairs end by the limits on their time, and only by those set.
 func TestTimes(t *testing.T) {
 	for name, l := range map[string]Limits{
-		"idle": {Idle: 500 * time.Millisecond},
-		"life": {Life: 500 * time.Millisecond},
+		limitIdle: {Idle: 500 * time.Millisecond},
+		limitLife: {Life: 500 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			a, _ := join(t, serve(t, &Server{Limits: l}))
+			s := &Server{Limits: l}
+			a, _ := join(t, serve(t, s))
 			_, err := a.Read(make([]byte, 1))
 			require.ErrorIs(t, err, syscall.ECONNRESET)
+			requireMet(t, s, name)
 		})
 	}
 	t.Run("wait", func(t *testing.T) {
@@ -178,4 +180,5 @@ func TestRate(t *testing.T) {
 	carried, within := s.Stats().Bytes, time.Since(began)
 	// Ahead of the rate by its burst, and by what each pair has just moved.
 	require.LessOrEqual(t, float64(carried), bps*within.Seconds()+bps/4+pairs*bufferSize)
+	require.Positive(t, s.Stats().Met[limitRate])
 }

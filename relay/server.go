@@ -51,13 +51,14 @@ type Stats struct {
 	Paired  int64            // pairs so far
 	Bytes   int64            // carried so far, in both directions
 	Refused map[Status]int64 // streams that were ended before they were paired
+	Met     map[string]int64 // how often each limit was met, by its name; all are there
 }
 
 // Stats returns the counters.
 func (s *Server) Stats() Stats {
 	s.setUp()
 	st := Stats{Paired: s.paired.Load(), Bytes: s.bytes.Load(), Refused: make(map[Status]int64)}
-	st.Waiting, st.Pairs = s.table.counts()
+	s.table.stats(&st)
 	for i := range s.refused {
 		if n := s.refused[i].Load(); n > 0 {
 			st.Refused[Status(i)] = n
@@ -137,6 +138,7 @@ func (s *Server) Greet(c net.Conn) (*Stream, error) {
 // [Status] then. The stream's deadline must have been cleared.
 func (s *Server) Serve(st *Stream) error {
 	if s.Full != nil && s.Full() {
+		s.table.meet(limitMemory)
 		return s.refuse(st, Busy)
 	}
 	p, status := s.table.enter(st, s.now())

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -44,7 +45,8 @@ type table struct {
 	sources map[netip.Prefix]tally
 	begun   keyrate.Limiter[[32]byte]
 	used    map[half]struct{}
-	order   []usedTicket // those in used, oldest first
+	order   []usedTicket     // those in used, oldest first
+	met     map[string]int64 // how often each limit was met
 
 	closing chan struct{} // closed by close
 	empty   chan struct{} // closed when closed and without pairs
@@ -62,6 +64,10 @@ func (t *table) init(l Limits) {
 	t.keys, t.sources = make(map[[32]byte]*holder), make(map[netip.Prefix]tally)
 	t.used, t.empty = make(map[half]struct{}), make(chan struct{})
 	t.closing = make(chan struct{})
+	t.met = make(map[string]int64, len(limitNames))
+	for _, name := range limitNames {
+		t.met[name] = 0
+	}
 }
 
 // enter takes a stream in, to wait (no pair) or as the second of a pair, or
@@ -73,16 +79,14 @@ func (t *table) enter(s *Stream, now time.Time) (*pair, Status) {
 	h, of := s.ticket.half(), t.sources[s.source]
 	_, used := t.used[h]
 	first := t.waiting[h.other()]
-	switch l := &t.limits; {
+	switch {
 	case t.closed:
 		return nil, Closing
 	case used:
 		return nil, Used
-	case of.streams >= l.StreamsPerSource, t.holds(s) >= l.StreamsPerKey, len(t.order) >= maxUsed,
-		first == nil && (len(t.waiting) >= l.Waiting || of.waiting >= l.WaitingPerSource),
-		first != nil && len(t.pairs) >= l.Pairs,
-		// Last, as it counts; and not whom others dial, who would have it used up.
-		s.ticket.role == Dialer && !t.begun.Allow(s.ticket.key, now):
+	}
+	if limit := t.full(s, first, now); limit != "" {
+		t.met[limit]++
 		return nil, Busy
 	}
 	t.used[h] = struct{}{}
@@ -102,6 +106,36 @@ func (t *table) enter(s *Stream, now time.Time) (*pair, Status) {
 	t.pairs[p] = struct{}{}
 	first.met <- p // has room: a stream meets once
 	return p, Paired
+}
+
+// full returns the limit that keeps a stream out, whose other end is first; empty: none does. The caller holds mu.
+func (t *table) full(s, first *Stream, now time.Time) string {
+	l, of := &t.limits, t.sources[s.source]
+	switch {
+	case of.streams >= l.StreamsPerSource:
+		return limitStreamsPerSource
+	case t.holds(s) >= l.StreamsPerKey:
+		return limitStreamsPerKey
+	case len(t.order) >= maxUsed:
+		return limitUsedTickets
+	case first == nil && len(t.waiting) >= l.Waiting:
+		return limitWaiting
+	case first == nil && of.waiting >= l.WaitingPerSource:
+		return limitWaitingPerSource
+	case first != nil && len(t.pairs) >= l.Pairs:
+		return limitPairs
+	// Last, as it counts; and not whom others dial, who would have it used up.
+	case s.ticket.role == Dialer && !t.begun.Allow(s.ticket.key, now):
+		return limitStreamsPerSecond
+	}
+	return ""
+}
+
+// meet counts that a limit was met.
+func (t *table) meet(limit string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.met[limit]++
 }
 
 // holds returns how many streams the key of s has.
@@ -205,9 +239,10 @@ func (t *table) list() []*pair {
 	return ps
 }
 
-// counts returns how many streams wait and how many pairs there are.
-func (t *table) counts() (waiting, pairs int) {
+// stats fills in how many streams wait, how many pairs there are, and how often
+// limits were met.
+func (t *table) stats(st *Stats) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.waiting), len(t.pairs)
+	st.Waiting, st.Pairs, st.Met = len(t.waiting), len(t.pairs), maps.Clone(t.met)
 }

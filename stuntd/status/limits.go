@@ -3,7 +3,6 @@ package status
 import (
 	"strings"
 
-	"github.com/gostunt/stunt/relay"
 	"github.com/gostunt/stunt/rendezvous"
 )
 
@@ -41,7 +40,17 @@ var limits = []limit{
 	{"dial_back_rate", "dial-backs per second of one source", ""},
 	{"dial_backs", "dial-backs at once", ""},
 	{"holds", "answers that are held back at once", ""},
-	{"relay", "relay streams", "-relay-max-…"},
+	{"relay_pairs", "relayed connections in all", "-relay-max-pairs"},
+	{"relay_memory", "memory, of which too little is left for another relay stream", "-max-memory"},
+	{"relay_waiting", "relay streams in all whose other end is not there yet", "-relay-max-waiting"},
+	{"relay_waiting_per_source", "those of one source", "-relay-max-waiting-per-source"},
+	{"relay_streams_per_key", "relay streams of one key", "-relay-max-streams-per-key"},
+	{"relay_streams_per_second", "relay streams that one key begins per second", "-relay-max-streams-per-second"},
+	{"relay_streams_per_source", "relay streams of one source", "-relay-max-streams-per-source"},
+	{"relay_used_tickets", "relay tickets that are remembered until they expire", ""},
+	{"relay_rate", "bytes per second that are relayed for one key; more wait", "-relay-rate"},
+	{"relay_idle", "how long a relayed connection may carry nothing", "-relay-idle"},
+	{"relay_life", "how long a relayed connection may last", "-relay-life"},
 	{limitOther, "others", ""},
 }
 
@@ -60,7 +69,9 @@ func (b *Board) met() map[string]int64 {
 		met[name] += n
 	}
 	if b.config.Relay != nil {
-		met["relay"] += b.config.Relay.Stats().Refused[relay.Busy]
+		for name, n := range b.config.Relay.Stats().Met {
+			met[name] += n
+		}
 	}
 	return met
 }

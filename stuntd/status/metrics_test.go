@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/gostunt/stunt/probe"
+	"github.com/gostunt/stunt/relay"
 	"github.com/gostunt/stunt/rendezvous"
 )
 
@@ -47,6 +48,9 @@ func TestLimitsAreKnown(t *testing.T) {
 		require.Contains(t, names, name)
 	}
 	for name := range new(probe.Server).Stats().Met {
+		require.Contains(t, names, name)
+	}
+	for name := range new(relay.Server).Stats().Met {
 		require.Contains(t, names, name)
 	}
 	b := New(Config{Meet: new(rendezvous.Server), STUN: new(probe.Server)})
