@@ -63,8 +63,9 @@ var rooms = map[string][]string{
 	"cmd/siege":    {"stuntd/crowd"},
 	"cmd/soak":     {"stuntd/crowd"},
 
-	// TCP without a kernel, for tests in virtual time.
-	"internal/tcppipe": {},
+	// For tests: TCP without a kernel, in virtual time, and what every connection has to do.
+	"internal/tcppipe":    {},
+	"internal/streamtest": {"golang.org/x/sync"},
 
 	// The lab, and what measures in it.
 	"natlab": {"natlab/nat", "github.com/google/nftables", "github.com/vishvananda/netlink", "github.com/vishvananda/netns",

@@ -66,6 +66,7 @@ func TestMapped(t *testing.T) {
 }
 
 // TestMappedInVain: a router behind another NAT maps a port that nobody gets to.
+// It is told to forget it.
 func TestMappedInVain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 20*time.Millisecond)
@@ -78,6 +79,14 @@ func TestMappedInVain(t *testing.T) {
 	require.False(t, v4.Public.IsValid(), "%v", v4)
 	require.Contains(t, []string{"pcp", "nat-pmp", "upnp"}, v4.Protocol)
 	require.Zero(t, v6, "the server has no IPv6: it is not asked")
+
+	l := connect(t, n, listen(t, w.node(w.at("peer", ""), stunt.Config{}), 0))
+	defer l.close()
+	port := l.dialer.Path().Local.Port() // the session's, for which the same was mapped
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err := w.lab.Host("between", outer, natlab.Link{}).Dial(ctx, "tcp", netip.AddrPortFrom(inner.Public()[0], port).String())
+	require.Error(t, err, "not even the router's neighbours are let in")
 }
 
 // TestMappingEnds: anybody gets in while the node is there, and nobody after

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -173,6 +175,36 @@ func TestResumeNATReboot(t *testing.T) {
 	l := newLasting(t, nil)
 	l.flow(l.natB.Reboot)
 	l.requireResumed()
+}
+
+// TestResumeTotalLoss: nothing comes through, no word of that either, until both
+// ends have given up the path for its silence. Then the connection goes on.
+func TestResumeTotalLoss(t *testing.T) {
+	l := newLasting(t, nil)
+	down := l.world.link()
+	down.Down = true
+	repaired := make(chan error, 1)
+	repair := func() error { // when both have noticed
+		for range 2 {
+			select {
+			case s := <-l.steps:
+				if s.Phase != stunt.PhaseLost || s.Err == nil || !strings.Contains(s.Err.Error(), "silent") {
+					return fmt.Errorf("not given up for its silence: %+v", s)
+				}
+			case <-time.After(30 * time.Second):
+				return errors.New("the loss is not noticed")
+			}
+		}
+		l.natB.SetLink(l.world.link())
+		return nil
+	}
+	l.flow(func() {
+		l.natB.SetLink(down)
+		go func() { repaired <- repair() }()
+	})
+	require.NoError(t, <-repaired)
+	l.requireResumed()
+	requireMeeting(t, l.b, l.ln)
 }
 
 // TestResumeMoves: the hosts go to other networks, first the dialer's, then both

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gostunt/stunt"
+	"github.com/gostunt/stunt/internal/streamtest"
 	"github.com/gostunt/stunt/natlab"
 	"github.com/gostunt/stunt/natlab/nat"
 )
@@ -177,6 +178,26 @@ func requireWorks(t *testing.T, l link) {
 		_, err = io.ReadFull(c[1], make([]byte, 4))
 		require.NoError(t, err)
 	}
+}
+
+// TestUpgradeRandomly: whatever the programs do while their connections move,
+// each reads what the other has written. The same in virtual time, with many
+// moves, is TestMoveRandomly of package secure.
+func TestUpgradeRandomly(t *testing.T) {
+	t.Parallel()
+	const links = 6
+	d := newDetour(t, links)
+	var all errgroup.Group
+	for seed := range uint64(links) {
+		l := d.relayed()
+		defer l.close()
+		all.Go(func() error {
+			return streamtest.Draw{Pause: 1 << 26, Deadline: 1 << 26, Piece: 1 << 17}.Run(seed, l.dialer, l.listener)
+		})
+	}
+	require.NoError(t, all.Wait())
+	t.Logf("ends that moved: %d of %d", len(d.moved), 2*links)
+	require.NotEmpty(t, d.moved, "connections did move")
 }
 
 // TestUpgradeIdle: a connection that carries nothing moves as well, and then

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -225,7 +226,7 @@ func TestClose(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, p *pair, m *immortal) {
 				sent := make([]byte, 300<<10)
-				pattern(sent, 0)
+				rand.NewChaCha8([32]byte{}).Read(sent)
 				if killed {
 					m.kill()
 				}

@@ -1,18 +1,17 @@
 package secure
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"os"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/gostunt/stunt/internal/streamtest"
 )
 
 // TestMoveRandomly is the property: whatever both ends write, read, wait for and half-close, and whenever they are moved,
@@ -31,18 +30,12 @@ func TestMoveRandomly(t *testing.T) {
 }
 
 func moveRandomly(t *testing.T, seed uint64) {
-	random := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
-	r := random(0)
+	r := rand.New(rand.NewPCG(seed, 0))
 	m := newMoved(t, room(r))
 	stop := make(chan struct{})
-	var moves, flows errgroup.Group
+	var moves errgroup.Group
 	moves.Go(func() error { return moveUntil(m, r, stop) })
-	for i, d := range [][2]*Conn{{m.a, m.b}, {m.b, m.a}} {
-		counted := make(chan int, 1)
-		flows.Go(func() error { return writeRandomly(d[0], random(uint64(10+i)), counted) })
-		flows.Go(func() error { return readRandomly(d[1], random(uint64(20+i)), counted) })
-	}
-	require.NoError(t, flows.Wait())
+	require.NoError(t, streamtest.Draw{Pause: 1 << 28, Deadline: 1 << 26, Piece: 1 << 17}.Run(seed, m.a, m.b))
 	close(stop)
 	require.NoError(t, moves.Wait())
 	require.NoError(t, m.a.Close())
@@ -88,72 +81,4 @@ func moveUntil(m *moved, r *rand.Rand, stop <-chan struct{}) error {
 		}
 	}
 	return nil
-}
-
-// pattern is what position i of every stream holds.
-func pattern(p []byte, i int) {
-	for j := range p {
-		p[j] = byte((i + j) * 2654435761 >> 16)
-	}
-}
-
-// writeRandomly writes in pieces of all sizes, under deadlines of which many pass, and ends the stream. It gives out how
-// much its writes have counted.
-func writeRandomly(c *Conn, r *rand.Rand, counted chan<- int) error {
-	sent := 0
-	for range r.IntN(30) {
-		pause(r)
-		if r.IntN(3) == 0 {
-			c.SetWriteDeadline(time.Now().Add(time.Duration(r.IntN(1 << r.IntN(26)))))
-		} else {
-			c.SetWriteDeadline(time.Time{})
-		}
-		p := make([]byte, r.IntN(1<<r.IntN(17)))
-		pattern(p, sent)
-		n, err := c.Write(p)
-		sent += n
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			return fmt.Errorf("write: %w", err)
-		}
-	}
-	pause(r)
-	err := c.CloseWrite()
-	for errors.Is(err, os.ErrDeadlineExceeded) {
-		time.Sleep(time.Millisecond)
-		c.SetWriteDeadline(time.Now().Add(time.Duration(r.IntN(1 << r.IntN(26)))))
-		err = c.CloseWrite()
-	}
-	counted <- sent
-	if err != nil {
-		return fmt.Errorf("close write: %w", err)
-	}
-	return nil
-}
-
-// readRandomly reads to the end, and compares.
-func readRandomly(c *Conn, r *rand.Rand, counted <-chan int) error {
-	got := 0
-	for {
-		pause(r)
-		if r.IntN(3) == 0 {
-			c.SetReadDeadline(time.Now().Add(time.Duration(r.IntN(1 << r.IntN(26)))))
-		}
-		p := make([]byte, 1+r.IntN(1<<r.IntN(18)))
-		n, err := c.Read(p)
-		want := make([]byte, n)
-		pattern(want, got)
-		if !bytes.Equal(want, p[:n]) {
-			return fmt.Errorf("not what was sent, after %d bytes", got)
-		}
-		got += n
-		switch {
-		case err == io.EOF:
-			if sent := <-counted; got != sent {
-				return fmt.Errorf("read %d bytes of %d", got, sent)
-			}
-			return nil
-		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
-			return fmt.Errorf("read: %w", err)
-		}
-	}
 }
