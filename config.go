@@ -48,8 +48,8 @@ type Config struct {
 	// Resume lets connections outlive their path. In Encrypted mode, and if both
 	// nodes want it, a connection whose path dies is given another one by a dial
 	// of the node that dialled it, and goes on where it stopped. What the peer
-	// does not have yet is kept, 1 MiB at most: so much may be under way, which
-	// bounds a connection to 10 MiB/s over 100 ms. The peer's end, too, is
+	// does not have yet is kept, 4 MiB at most: so much may be under way, which
+	// bounds a connection to 40 MiB/s over 100 ms. The peer's end, too, is
 	// noticed only when there was no path for ResumeTimeout, or it is back and
 	// knows nothing of the connection: then Read and Write end with ErrNotResumed.
 	Resume bool

@@ -122,6 +122,35 @@ func BenchmarkThroughput(b *testing.B) {
 	b.Run("encrypted/tls", func(b *testing.B) { compare(b, encrypted, overTLS) })
 }
 
+// BenchmarkFar moves bytes over a round trip of 100 ms, in the lab, which
+// carries packets in user space, over a connection that can be resumed and one
+// that can't, by turns: what may be under way at once is what counts there.
+func BenchmarkFar(b *testing.B) {
+	const size = 64 << 20
+	w := newWorld(b, 100*time.Millisecond)
+	hostA, hostB := w.at("a", ""), w.at("b", "")
+	var ways [2]way
+	for i, resume := range []bool{true, false} {
+		ln := listen(b, w.node(hostA, stunt.Config{Resume: resume}), 0)
+		l := connect(b, w.node(hostB, stunt.Config{Resume: resume}), ln)
+		b.Cleanup(l.close)
+		ways[i] = way{l.dialer, l.listener}
+	}
+	var spent [2]time.Duration
+	n := 0
+	for b.Loop() {
+		n++
+		for i, x := range ways {
+			x.moveAll(b, size, make([]byte, chunk)) // slow start, buffers that grow
+			spent[i] += x.moveAll(b, size, make([]byte, chunk))
+		}
+	}
+	for i, name := range []string{"resume-MB/s", "encrypted-MB/s"} {
+		b.ReportMetric(float64(n)*size/1e6/spent[i].Seconds(), name)
+	}
+	b.ReportMetric(0, "ns/op") // of all of it: says nothing
+}
+
 // way is a connection, from whom bytes come and where they arrive.
 type way struct {
 	from io.Writer
@@ -174,11 +203,14 @@ func compare(b *testing.B, ours, theirs func(*cable) way) {
 }
 
 // move sends a turn and returns how long it took until the last byte was read.
-func (w way) move(b *testing.B, buf []byte) time.Duration {
+func (w way) move(b *testing.B, buf []byte) time.Duration { return w.moveAll(b, turn, buf) }
+
+// moveAll is move for so many bytes.
+func (w way) moveAll(b *testing.B, size int, buf []byte) time.Duration {
 	done := make(chan error, 1)
 	began := time.Now()
 	go func() { // until all is written, or the connection is closed
-		for n := 0; n < turn; n += len(buf) {
+		for n := 0; n < size; n += len(buf) {
 			if _, err := w.from.Write(buf); err != nil {
 				done <- err
 				return
@@ -187,7 +219,7 @@ func (w way) move(b *testing.B, buf []byte) time.Duration {
 		done <- nil
 	}()
 	into := make([]byte, chunk)
-	for n := 0; n < turn; {
+	for n := 0; n < size; {
 		m, err := w.to.Read(into)
 		if err != nil {
 			require.NoError(b, err)

@@ -12,16 +12,9 @@ import (
 	"github.com/gostunt/stunt/internal/secure"
 )
 
-const (
-	// window is how many bytes an end keeps until the other has them, and how many it keeps for a program that does not
-	// read. It bounds the throughput to 1 MiB in a round trip, 10 MiB/s over 100 ms, and the memory that a connection may
-	// take to twice of it. It is the credit that both ends begin with, so it can't be another without a word on it.
-	window = 1 << 20
-
-	// farewell is how long Close and Abort wait until the kernel has taken what is to be said. It takes no time unless
-	// the path is full or dead.
-	farewell = time.Second
-)
+// farewell is how long Close and Abort wait until the kernel has taken what is to be said. It takes no time unless
+// the path is full or dead.
+const farewell = time.Second
 
 // ErrGaveUp is why a connection ended that had no path for too long.
 var ErrGaveUp = errors.New("no other path in time")
@@ -71,53 +64,6 @@ type Conn struct {
 	end      ending
 }
 
-// sending is what we write.
-type sending struct {
-	queue           // what was written and the other end does not have, as far as we know
-	next     uint64 // offset that goes out next on this path
-	acked    uint64 // what the other end has; one more than end with the end of the stream
-	most     uint64 // what it can have, at most, in the same count
-	limit    uint64 // what it wants
-	finished bool   // the stream ends at end
-	stopped  bool   // the other end reads no more
-	busy     bool   // send is writing what begins at from
-	from     uint64
-}
-
-// release gives up what will not be sent again. What is being sealed now stays: its memory would be another's.
-func (out *sending) release(all bool) {
-	to := min(out.acked, out.end)
-	if all || out.stopped {
-		to = out.end
-	}
-	if out.busy {
-		to = min(to, out.from)
-	}
-	out.drop(to)
-}
-
-// receiving is what we read.
-type receiving struct {
-	queue          // what the program has not read
-	ended   bool   // the stream ends at end
-	granted uint64 // the limit that the other end was told last
-	told    uint64 // what it was told that we have
-}
-
-// reader is a Read that waits: what arrives is copied to where it is wanted, at once.
-type reader struct {
-	p []byte
-	n int // bytes of it that have arrived; then it waits no more
-}
-
-// have is what we have, in the count of the wire.
-func (in *receiving) have() uint64 {
-	if in.ended {
-		return in.end + 1
-	}
-	return in.end
-}
-
 // ending is how the connection ends.
 type ending struct {
 	closed bool        // by the program
@@ -132,6 +78,7 @@ type ending struct {
 func New(cfg Config) *Conn {
 	c := &Conn{cfg: cfg, writer: make(chan struct{}, 1)}
 	c.readable.L, c.writable.L, c.work.L = &c.mu, &c.mu, &c.mu
+	c.out.room, c.in.room = window, window
 	c.out.limit, c.in.granted = window, window
 	return c
 }
@@ -198,7 +145,10 @@ func (c *Conn) Write(p []byte) (int, error) {
 		if err := c.writeError(); err != nil {
 			return total, c.opError("write", err)
 		}
-		n := min(len(p)-total, window-c.out.len(), chunkSize)
+		if c.path != nil {
+			c.out.grow()
+		}
+		n := min(len(p)-total, c.out.room-c.out.len(), chunkSize)
 		c.out.add(p[total : total+n])
 		total += n
 		switch {

@@ -3,8 +3,8 @@
 //
 // What a [Conn] needs for that, beside the records of package secure:
 //
-//   - What was written is kept until the other end has said that it has it, 1 MiB at most, and sent again from there on
-//     the next path. Who writes more waits.
+//   - What was written is kept until the other end has said that it has it, and sent again from there on the next path.
+//     1 MiB is kept at first, and up to 4 where that is what holds the stream up. Who writes more waits.
 //   - Each end says how far it has got, in control records, which travel between the records of data. So that these
 //     always come through, whoever reads the path never stops: what the program does not read is kept, and the other
 //     end never sends more than there is room for (its credit). A program that writes and does not read can't stall

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// ackEvery is how many bytes arrive before the other end is told at once; an eighth of what it may send before it has to
-	// wait for that.
+	// ackEvery is how many bytes arrive before the other end is told at once; an eighth of what it may send, at first, before
+	// it has to wait for that.
 	ackEvery = window / 8
 
 	// ackDelay is how long it waits otherwise. Its memory is all that is at stake: what it asks is answered at once.
@@ -204,12 +204,13 @@ func (c *Conn) stateDue(p *path) bool {
 	if p == nil || c.path != p || p.leaving {
 		return false
 	}
-	return p.ackNow || p.asked || p.ask || c.in.have()-c.in.told >= ackEvery || c.in.begin+window-c.in.granted >= window/4
+	return p.ackNow || p.asked || p.ask || c.in.have()-c.in.told >= ackEvery || c.in.limit()-c.in.granted >= window/4
 }
 
 // state makes the record that says it. The caller holds mu.
 func (c *Conn) state(p *path) []byte {
-	s := state{answer: p.ask, stop: c.end.closed, received: c.in.have(), limit: c.in.begin + window}
+	c.in.grow()
+	s := state{answer: p.ask, stop: c.end.closed, received: c.in.have(), limit: c.in.limit()}
 	c.in.told, c.in.granted = s.received, s.limit
 	p.ackNow, p.asked, p.ask = false, false, false
 	p.told = p.told || s.stop
