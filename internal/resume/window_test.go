@@ -68,6 +68,7 @@ func TestWindowGrows(t *testing.T) {
 		require.NoError(t, err)
 		require.Less(t, time.Since(began), 15*2*oneWay, "of which 8 with all under way: with the first window it were 32")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.Equal(t, maxWindow, p.b.in.len())
 		require.Equal(t, maxWindow, p.a.out.len())
 		p.close()
