@@ -44,9 +44,12 @@ func (n *Node) Dial(ctx context.Context, network, address string) (*Conn, error)
 	}
 	d := &dial{node: n, addr: addr, began: began}
 	c, err := d.run(ctx, false)
-	if d.collided {
+	if d.spoiled {
 		// The session's port has a connection to that peer already, under
-		// another of its names, or had one in the last minute.
+		// another of its names, or had one in the last minute; or a SYN came
+		// between two of ours. A second try is from another port, and leaves the
+		// other end the time to be first.
+		d.patient = true
 		c, err = d.run(ctx, true)
 	}
 	if errors.Is(err, ErrNoServer) && !d.heard() {
@@ -89,7 +92,8 @@ type dial struct {
 	hint     punch.Method      // what has worked between such ends; empty: not known
 	resumes  *resumption       // the connection that gets another path; nil: it is for a new one
 	prepaid  int               // sockets of the budget that the next race gets
-	collided bool              // the first try found its pair of ports taken
+	spoiled  bool              // the first try found its pair of ports taken, or made it useless
+	patient  bool              // the other end fires first: we wait for its answer
 }
 
 // heard reports whether the server, or the peer, had anything to say.
@@ -135,7 +139,7 @@ func (d *dial) run(ctx context.Context, fresh bool) (*Conn, error) {
 	rand.Read(params.DialID[:])
 	race, err := punch.NewRace(punch.Config{
 		Door: &n.door, Port: s.port, ID: params.DialID, Dialer: true,
-		Moves: params.Mode == secure.Encrypted, Window: n.Config.window(), Budget: n.Config.budget(), Prepaid: prepaid, Log: n.log,
+		Moves: params.Mode == secure.Encrypted, Window: n.Config.window(), Budget: n.Config.budget(), Prepaid: prepaid, Again: !d.patient, Log: n.log,
 		Event: func(e punch.Event) { d.step(stepOf(e)) },
 	})
 	if err != nil {
@@ -150,7 +154,7 @@ func (d *dial) run(ctx context.Context, fresh bool) (*Conn, error) {
 	race.Stop()
 	n.keep(race, s, nil)
 	tries := race.Tries()
-	d.collided = s.peer != "" && collision(tries)
+	d.spoiled = errors.Is(err, punch.ErrSpoiled) || s.peer != "" && collision(tries)
 	de := &DialError{Err: timeoutOf(err)}
 	if errors.Is(err, ErrNoPath) || ctx.Err() != nil { // else it was not for want of a path
 		de.Attempts, de.Help = attempts(tries, d.began), d.help(err)
@@ -185,6 +189,10 @@ func (d *dial) meet(ctx context.Context, race *punch.Race, s *slot, params secur
 		return nil, err
 	}
 	p, err := race.Wait(ctx)
+	if errors.Is(err, punch.ErrSpoiled) {
+		call.Cancel() // nothing is to be learnt from it yet
+		return nil, err
+	}
 	if err != nil {
 		call.Conclude(n.outcome(race, nil, err, time.Since(d.began)))
 		if ctx.Err() != nil {
@@ -239,11 +247,17 @@ func (d *dial) conn(p *punch.Path, race *punch.Race, s *slot) (*Conn, error) {
 // ring waits for the server's word and the peer's answer, and fires at once on
 // each that brings addresses.
 func (d *dial) ring(ctx context.Context, call *rendezvous.Call, race *punch.Race, mine punch.Side, initiator *secure.Initiator) error {
+	fire := func(r rendezvous.Ringing) error { return d.fire(race, mine, r.Candidates, r.Report) }
+	held := func() error { return nil } // the firing that waits for the answer
 	rang := func(r rendezvous.Ringing) error {
 		d.told, d.hint, d.ticket = r.Key, punch.ParseHint(r.Hint), d.node.ticket(r.Ticket)
 		d.observed = r.Observed
 		d.step(Step{Phase: PhaseRinging, Method: d.hint})
-		return d.fire(race, mine, r.Candidates, r.Report)
+		if d.patient {
+			held = func() error { return fire(r) }
+			return nil
+		}
+		return fire(r)
 	}
 	for {
 		select {
@@ -258,6 +272,11 @@ func (d *dial) ring(ctx context.Context, call *rendezvous.Call, race *punch.Race
 					return err
 				}
 			default:
+			}
+			if a.Code == rendezvous.CodeNone {
+				if err := held(); err != nil {
+					return err
+				}
 			}
 			return d.answered(a, race, mine, initiator)
 		case <-call.Done:

@@ -33,7 +33,7 @@ func runGrid(ctx context.Context, e *env, args []string) error {
 	f.Uint64Var(&c.Seed, "seed", 1, "`number` that decides every random choice of the NATs")
 	f.DurationVar(&c.RTT, "rtt", 100*time.Millisecond, "round trip `time` between any two of the server and the NATs")
 	f.IntVar(&c.Jobs, "jobs", 20, "`labs` at once")
-	f.Var(&lists, "lists", "`names` of what is measured beside the table, with commas: shared, links, orders; \"none\"; all is the default")
+	f.Var(&lists, "lists", "`names` of what is measured beside the table, with commas: shared, links, far, orders; \"none\"; all is the default")
 	output := f.String("o", "", "write to this `file` instead of stdout")
 	f.Var(&into, "into", "write as Markdown into this `file`, between <!-- grid --> and <!-- /grid -->, or what matters most between <!-- grid summary --> and <!-- /grid summary -->; may be given several times")
 	f.StringVar(&c.TraceDir, "trace", "", "`folder` for a file per lab with what happens to every packet")

@@ -15,11 +15,12 @@ const (
 	// after a RST or an ICMP error; random in between, so that two ends whose
 	// SYNs miss each other do not miss each other for ever.
 	retryMin, retryMax = 20 * time.Millisecond, 200 * time.Millisecond
-	// In the first moments the other end's SYN is on its way, and must find a
-	// connecting socket: the SYN-ACK of the listening one has another sequence
-	// number, which a NAT that tracks connections drops. So there the pauses are
-	// short.
-	hasty, hastyMin = 400 * time.Millisecond, 10 * time.Millisecond
+	// In the first moments the other end's SYN is on its way, and must find the
+	// connecting socket that our NAT last heard of: the SYN-ACK of another one, or
+	// of the listening one, has another sequence number, which a NAT that tracks
+	// connections drops, for as long as the tuple lives. So there the pauses are
+	// short, hastyMin to twice that, but between the SYNs lies hastyCycle at least.
+	hasty, hastyMin, hastyCycle = 400 * time.Millisecond, 2 * time.Millisecond, 15 * time.Millisecond
 	// maxTries bounds the SYNs that an attempt sends to one address, and
 	// maxTriesOfFew those of an attempt at a window of ports to each.
 	maxTries, maxTriesOfFew = 80, 8
@@ -184,6 +185,7 @@ func (r *Race) startPlain(ctx context.Context, t *Try, x target) (*sock.Pending,
 // while there is sense in that.
 func (r *Race) pursue(ctx context.Context, t *Try, x target, p *sock.Pending, err error, patience int) {
 	began := time.Now()
+	sent := began
 	for n := 1; ; n++ {
 		if err == nil {
 			err = r.connected(ctx, t, x, p)
@@ -198,21 +200,27 @@ func (r *Race) pursue(ctx context.Context, t *Try, x target, p *sock.Pending, er
 		if patience > maxTriesOfFew || t.Stranger { // of many, one is no news
 			r.failed(x.remote, t.Method, err)
 		}
-		inHaste := patience == maxTries && time.Since(began) < hasty
-		if n == patience || !again(err) || !r.sleep(pause(inHaste)) {
+		plain := patience == maxTries
+		if plain && r.cfg.Again && (again(err) || sock.Classify(err) == sock.AddrNotAvail) {
+			r.spoilOnce.Do(func() { r.wg.Go(r.spoil) })
+		}
+		inHaste := plain && time.Since(began) < hasty
+		if n == patience || !again(err) || !r.sleep(pause(inHaste, time.Since(sent))) {
 			return
 		}
 		if t.Prime > 0 && !inHaste {
 			r.prime(ctx, t, x)
 		}
+		sent = time.Now()
 		p, err = r.startPlain(ctx, t, x)
 	}
 }
 
-// pause returns how long to wait before the same port tries again.
-func pause(inHaste bool) time.Duration {
+// pause returns how long to wait before the same port tries again, after a SYN
+// that was sent so long ago.
+func pause(inHaste bool, ago time.Duration) time.Duration {
 	if inHaste {
-		return hastyMin + rand.N(hastyMin)
+		return max(hastyMin, hastyCycle-ago) + rand.N(hastyMin)
 	}
 	return retryMin + rand.N(retryMax-retryMin)
 }

@@ -51,7 +51,10 @@ type Config struct {
 	// Moves says that the connection can go on over another path: then the
 	// dialer takes a relay as soon as it is there, and the race goes on for
 	// Upgrade. Both ends have it alike.
-	Moves  bool
+	Moves bool
+	// Again says that the dialer would begin again, from another port: then Wait
+	// may end with ErrSpoiled.
+	Again  bool
 	Window time.Duration
 	Budget *Budget // of guessing; nil: none is done
 	// Prepaid is how many sockets of Budget the caller has taken for this race,
@@ -90,6 +93,9 @@ type Race struct {
 	final   bool      // nothing but a relay is to be expected
 	expiry  *time.Timer
 	expired chan struct{} // closed at the end of the window
+
+	spoilOnce sync.Once     // of spoil
+	spoiled   chan struct{} // closed by spoil
 }
 
 // Path is a connection whose other end has proved to be the peer.
@@ -128,6 +134,7 @@ func NewRace(cfg Config) (*Race, error) {
 		verified: make(chan *Path, MaxCandidates+maxRelays+maxArrived),
 		moves:    make(chan *Path, 1),
 		expired:  make(chan struct{}),
+		spoiled:  make(chan struct{}),
 		prepaid:  cfg.Prepaid,
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
@@ -232,7 +239,7 @@ func (r *Race) Keys(s *secure.Session) {
 }
 
 // Wait returns the path that the dialer chose, or ErrNoPath at the end of the
-// window, or ctx's error. The dialer keeps a relay in hand until direct paths
+// window, or ErrSpoiled before it, or ctx's error. The dialer keeps a relay in hand until direct paths
 // have had their time, unless the connection can move to one later. After a path
 // is returned the race ends by itself, when its losers have lingered, or if
 // GoesOn says so, with Upgrade.
@@ -243,17 +250,20 @@ func (r *Race) Wait(ctx context.Context) (*Path, error) {
 			sock.Abort(inHand.Conn)
 		}
 	}()
+	spoiled := r.spoiled
 	for {
 		var p *Path
 		select {
 		case p = <-r.verified:
 			if r.cfg.Dialer && p.Method == Relay && inHand == nil {
-				p, inHand = nil, p
+				p, inHand, spoiled = nil, p, nil // better than another race
 			}
 		case <-r.ripe(ctx, inHand):
 			p, inHand = inHand, nil
 		case <-r.expired:
 			return nil, r.why()
+		case <-spoiled:
+			return nil, ErrSpoiled
 		case <-r.ctx.Done():
 			return nil, net.ErrClosed
 		case <-ctx.Done():

@@ -172,6 +172,45 @@ func TestRaceNoPath(t *testing.T) {
 	<-a.race.Done()
 }
 
+// TestRaceSpoiled: the tuple of the only attempt is taken, as by a connection in
+// TIME_WAIT, or one that our listener has begun and no SYN-ACK comes through.
+func TestRaceSpoiled(t *testing.T) {
+	a, b, sa, _ := pair(t)
+	a.race.Stop()
+	<-a.race.Done()
+	taken, err := a.port.Dial(t.Context(), b.addr())
+	require.NoError(t, err)
+	defer taken.Close()
+	a.race, err = NewRace(Config{Door: &a.door, Port: a.port, ID: sa.Params().DialID, Dialer: true, Again: true, Window: time.Minute})
+	require.NoError(t, err)
+	a.race.Fire([]Attempt{{To: b.addr(), Method: SimOpen}})
+	a.race.Keys(sa)
+	_, err = a.race.Wait(t.Context())
+	require.ErrorIs(t, err, ErrSpoiled)
+}
+
+// TestRaceBarren: what keeps a race from being taken for spoiled.
+func TestRaceBarren(t *testing.T) {
+	a, _, _, _ := pair(t)
+	for name, x := range map[string]struct {
+		change func(r *Race)
+		is     bool
+	}{
+		"nothing":          {func(*Race) {}, true},
+		"a mapped one":     {func(r *Race) { r.tries[0].Fresh = 1 }, true},
+		"a relay":          {func(r *Race) { r.tries[0].Method, r.tries[0].Connected = Relay, time.Now() }, true},
+		"it connected":     {func(r *Race) { r.tries[0].Connected = time.Now() }, false},
+		"something came":   {func(r *Race) { r.arrive = 1 }, false},
+		"ports to foresee": {func(r *Race) { r.tries[0].Ports = []uint16{1} }, false},
+		"ports to guess":   {func(r *Race) { r.tries[0].Fresh = 100 }, false},
+		"no hope":          {func(r *Race) { r.final = true }, false},
+	} {
+		r := &Race{cfg: a.race.cfg, tries: []*Try{{Attempt: Attempt{Method: SimOpen}}}}
+		x.change(r)
+		require.Equal(t, x.is, r.barren(), name)
+	}
+}
+
 func TestRaceDoesNotMeetItself(t *testing.T) {
 	a, _, sa, _ := pair(t)
 	a.race.Keys(sa)

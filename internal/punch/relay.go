@@ -39,7 +39,7 @@ func (r *Race) viaRelay(t *Try) {
 		}
 		r.failed(t.To, Relay, err)
 		// A ticket serves once: once it is sent there is no second try.
-		if stood || n == maxTriesOfRelay || !again(err) || !r.sleep(pause(false)) {
+		if stood || n == maxTriesOfRelay || !again(err) || !r.sleep(pause(false, 0)) {
 			return
 		}
 	}

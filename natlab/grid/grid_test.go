@@ -31,7 +31,7 @@ func TestGolden(t *testing.T) {
 	t.Parallel()
 	sides, err := Find("none", "eim-eif", "eim-apdf", "kernel", "eim-rst", "eim-icmp", "no-syn-in", "apdm-delta1")
 	require.NoError(t, err)
-	lists, err := FindLists("shared")
+	lists, err := FindLists("shared", "far")
 	require.NoError(t, err)
 	c := Config{Sides: sides, Lists: lists, N: 2, Seed: 1, RTT: 40 * time.Millisecond, Jobs: 32, TraceDir: t.TempDir()}
 	g, err := Run(t.Context(), c)

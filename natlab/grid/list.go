@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/gostunt/stunt/natlab"
 )
 
 // List is a number of pairs with something in common that no table of two
@@ -25,6 +27,7 @@ func Lists() []List {
 	return []List{
 		{"shared", "Both behind", Shared()},
 		{"links", "Over other links", Links()},
+		{"far", "Far behind a NAT", Far()},
 		{"orders", "In the orders of others", Compared()},
 	}
 }
@@ -71,6 +74,32 @@ func Links() []Case {
 		}
 	}
 	return cases
+}
+
+// farBehind is one way, and as much again at most.
+const farBehind = 50 * time.Millisecond
+
+// Far returns pairs whose listener is far behind its NAT, as in a carrier's
+// network: the NAT answers several of the dialer's SYNs before the listener has
+// opened it, and the listener's own SYN comes between two of them, to a NAT that
+// may follow sequence numbers.
+func Far() []Case {
+	return []Case{far("eim-icmp", "kernel"), far("eim-rst", "kernel"), far("eim-rst", "eim-apdf"), far("eim-rst", "eim-rst")}
+}
+
+func far(listener, dialer string) Case {
+	c := pairOf(listener, dialer)
+	c.Link = Link{RTT: 40 * time.Millisecond}
+	c.Name = fmt.Sprintf("%s, with the listener %v to %v behind its NAT", c.sides(), farBehind, 2*farBehind)
+	c.place = func(l *natlab.Lab, link natlab.Link) (*natlab.Host, *natlab.Host) {
+		router := l.NAT("nat-"+listenerHost, nil, profile(listener), link)
+		d, err := Find(dialer)
+		if err != nil {
+			panic(err)
+		}
+		return l.Host(listenerHost, router, natlab.Link{Delay: farBehind, Jitter: farBehind}), d[0].attach(l, dialerHost, link)
+	}
+	return c
 }
 
 // comparedLink is the path that orders are compared over. On one that neither
