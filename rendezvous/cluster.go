@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -61,8 +62,9 @@ type ClusterState struct {
 // A ClusterMember is another server.
 type ClusterMember struct {
 	Name  string
-	Relay string        // where it relays; or empty
-	Delay time.Duration // one way, half of the shortest round trip of late; 0: not known yet
+	Relay string           // where it relays; or empty
+	Lends []netip.AddrPort // where it answers STUN for the clients of all; not to be changed
+	Delay time.Duration    // one way, half of the shortest round trip of late; 0: not known yet
 }
 
 // Join makes the server one of those on the bus: a node of one reaches the nodes
@@ -244,6 +246,8 @@ func (c *cluster) hear(b []byte, reply func([]byte)) {
 		c.do(func() { c.freed(m) })
 	case *word:
 		c.server.heardWord(m)
+	case *errand:
+		c.heardErrand(m, reply)
 	}
 }
 
@@ -282,7 +286,7 @@ func (c *cluster) beat() {
 }
 
 func (c *cluster) ourBeat() *beat {
-	return &beat{Server: c.me, Sent: int64(time.Since(c.began)), Relay: c.relay()}
+	return &beat{Server: c.me, Sent: int64(time.Since(c.began)), Relay: c.relay(), Lends: c.lends()}
 }
 
 // tellAll sends a server, or all, everything that we have, in portions: a bus

@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +36,7 @@ type members struct {
 type member struct {
 	name  string
 	relay string
+	lends []netip.AddrPort
 	heard time.Time
 	trips [delays]time.Duration // of a beat and its echo; 0: none yet
 	next  int                   // index in trips
@@ -52,7 +54,7 @@ func (ms *members) heard(m *beat, now time.Time) (isNew bool) {
 		x, isNew = &member{name: m.Server}, true
 		ms.all[m.Server] = x
 	}
-	x.heard, x.relay = now, m.Relay
+	x.heard, x.relay, x.lends = now, m.Relay, m.Lends
 	return isNew
 }
 
@@ -140,7 +142,7 @@ func (ms *members) state() []ClusterMember {
 	defer ms.mu.Unlock()
 	all := make([]ClusterMember, 0, len(ms.all))
 	for _, x := range ms.all {
-		all = append(all, ClusterMember{Name: x.name, Relay: x.relay, Delay: x.delay()})
+		all = append(all, ClusterMember{Name: x.name, Relay: x.relay, Lends: x.lends, Delay: x.delay()})
 	}
 	slices.SortFunc(all, func(a, b ClusterMember) int { return strings.Compare(a.Name, b.Name) })
 	return all

@@ -12,11 +12,12 @@ import (
 //	64 server      67 relay            70 titles    73 message
 //	65 sent, ns    68 bound, Unix ns   71 dial      74 owner
 //	66 gone, held  69 epoch, Unix ns   72 presence  75 ringing  76 may relay
+//	77 lends       78 errand, done
 //
 // The subjects are
 //
 //	all          beat, titles, left: to every server
-//	at.SERVER    echo, bid, titles, word: to one
+//	at.SERVER    echo, bid, titles, word, errand: to one
 //	id.ID        seek, inquiry: to the one where a node is, by name or fingerprint
 //
 // Servers trust each other, but what they decode has bounds like everything.
@@ -29,19 +30,22 @@ const (
 // noteKinds has one of each, at the index of its number less one. They are no
 // messages: a session neither takes nor sends any of them.
 var noteKinds = [...]message{(*beat)(nil), (*echo)(nil), (*bid)(nil), (*ruling)(nil), (*titles)(nil), (*left)(nil),
-	(*seek)(nil), (*rung)(nil), (*inquiry)(nil), (*found)(nil), (*word)(nil)}
+	(*seek)(nil), (*rung)(nil), (*inquiry)(nil), (*found)(nil), (*word)(nil),
+	(*errand)(nil), (*errandDone)(nil)}
 
-func (*beat) kind() kind    { return 1 }
-func (*echo) kind() kind    { return 2 }
-func (*bid) kind() kind     { return 3 }
-func (*ruling) kind() kind  { return 4 }
-func (*titles) kind() kind  { return 5 }
-func (*left) kind() kind    { return 6 }
-func (*seek) kind() kind    { return 7 }
-func (*rung) kind() kind    { return 8 }
-func (*inquiry) kind() kind { return 9 }
-func (*found) kind() kind   { return 10 }
-func (*word) kind() kind    { return 11 }
+func (*beat) kind() kind       { return 1 }
+func (*echo) kind() kind       { return 2 }
+func (*bid) kind() kind        { return 3 }
+func (*ruling) kind() kind     { return 4 }
+func (*titles) kind() kind     { return 5 }
+func (*left) kind() kind       { return 6 }
+func (*seek) kind() kind       { return 7 }
+func (*rung) kind() kind       { return 8 }
+func (*inquiry) kind() kind    { return 9 }
+func (*found) kind() kind      { return 10 }
+func (*word) kind() kind       { return 11 }
+func (*errand) kind() kind     { return 12 }
+func (*errandDone) kind() kind { return 13 }
 
 // beat says that a server is there.
 type beat struct {
@@ -49,6 +53,8 @@ type beat struct {
 	Sent   int64  `cbor:"65,keyasint"`           // by the clock of the sender
 	Gone   bool   `cbor:"66,keyasint,omitzero"`  // it was: it leaves
 	Relay  string `cbor:"67,keyasint,omitempty"` // host:port of its relay; empty: it has none
+	// Lends are where nodes reach it, for the others' tests that need a second address.
+	Lends []netip.AddrPort `cbor:"77,keyasint,omitempty"`
 }
 
 // echo answers a beat, so that its sender knows how long the way is.
@@ -131,6 +137,18 @@ type word struct {
 	Message []byte `cbor:"73,keyasint"` // as in a frame
 }
 
+// errand asks a server for something that a client of another wants; package
+// rendezvous doesn't know what.
+type errand struct {
+	Server string `cbor:"64,keyasint"` // the client's
+	Errand []byte `cbor:"78,keyasint"`
+}
+
+// errandDone answers an errand.
+type errandDone struct {
+	Errand []byte `cbor:"78,keyasint"`
+}
+
 func (b *bounds) server(name string) *bounds {
 	if len(name) != serverNameLen {
 		b.fail("a server without a name")
@@ -173,7 +191,17 @@ func (b *bounds) titles(all []title) *bounds {
 	return b
 }
 
-func (m *beat) check() error   { return (&bounds{}).server(m.Server).text(m.Relay).err }
+func (m *beat) check() error {
+	b := (&bounds{}).server(m.Server).text(m.Relay)
+	if len(m.Lends) > MaxLends {
+		b.fail("%d endpoints are lent, at most %d are allowed", len(m.Lends), MaxLends)
+	}
+	for _, a := range m.Lends {
+		b.addr(a)
+	}
+	return b.err
+}
+
 func (m *echo) check() error   { return (&bounds{}).server(m.Server).err }
 func (m *bid) check() error    { return (&bounds{}).titles(m.Titles).err }
 func (m *ruling) check() error { return (&bounds{}).text(m.Text).err }
@@ -217,6 +245,12 @@ func (m *found) check() error {
 func (m *word) check() error {
 	return (&bounds{}).server(m.Server).blob("message", m.Message, MaxMessage).err
 }
+
+func (m *errand) check() error {
+	return (&bounds{}).server(m.Server).blob("errand", m.Errand, MaxErrand).err
+}
+
+func (m *errandDone) check() error { return (&bounds{}).blob("errand", m.Errand, MaxErrand).err }
 
 // encodeNote returns m as a Bus carries it.
 func encodeNote(m message) ([]byte, error) {

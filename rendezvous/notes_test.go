@@ -21,6 +21,10 @@ func everyNote() []message {
 	words, dialID := strings.Repeat("a", MaxLabel), DialID{1}
 	var some []title
 	var ids []string
+	var lends []netip.AddrPort
+	for range MaxLends {
+		lends = append(lends, observed)
+	}
 	for range titlesPerNote {
 		some = append(some, title{Server: server, ID: id, Owner: owner, Bound: 1 << 62, Epoch: 1 << 62, Held: true})
 	}
@@ -28,7 +32,7 @@ func everyNote() []message {
 		ids = append(ids, id)
 	}
 	return []message{
-		&beat{Server: server, Sent: 1 << 62, Gone: true, Relay: text},
+		&beat{Server: server, Sent: 1 << 62, Gone: true, Relay: text, Lends: lends},
 		&echo{Server: server, Sent: 1 << 62},
 		&bid{Titles: some},
 		&ruling{Code: CodeIDTaken, Text: text, Bound: 1 << 62},
@@ -41,6 +45,8 @@ func everyNote() []message {
 		&inquiry{ID: id, Key: key, Observed: observed},
 		&found{Presence: &Presence{ID: id, Key: key, Since: time.Unix(1<<40, 0), Report: blob, Last: words, LastAt: time.Unix(1<<40, 0)}},
 		&word{Server: server, Message: make([]byte, 2*MaxBlob+MaxNoise+2*MaxText)}, // more than an Answer has
+		&errand{Server: server, Errand: make([]byte, MaxErrand)},
+		&errandDone{Errand: make([]byte, MaxErrand)},
 	}
 }
 
@@ -70,6 +76,8 @@ func TestNotesOutOfBounds(t *testing.T) {
 		&seek{Server: server, Key: key, Observed: netip.MustParseAddrPort("192.0.2.1:1"), Dial: DialRequest{Peer: "bob"}},
 		&seek{Server: server, Key: key, Dial: DialRequest{DialID: DialID{1}, Peer: "bob"}},
 		&rung{}, &rung{Server: server, Observed: netip.MustParseAddrPort("192.0.2.1:1"), Ringing: &Ringing{}},
+		&beat{Server: server, Lends: make([]netip.AddrPort, 1)}, &errand{Server: "x.y"}, &errand{Server: server, Errand: make([]byte, MaxErrand+1)},
+		&errandDone{Errand: make([]byte, MaxErrand+1)},
 		&inquiry{ID: ">", Key: key, Observed: netip.MustParseAddrPort("192.0.2.1:1")}, &found{Presence: &Presence{}},
 	} {
 		require.Error(t, m.check(), "%T %+v", m, m)

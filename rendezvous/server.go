@@ -50,6 +50,13 @@ type Server struct {
 	// Relays with. It is called for each dial, and must not block.
 	Tickets func(id DialID, caller, callee ed25519.PublicKey) (toCaller, toCallee []byte)
 
+	// Lends are the endpoints, as clients know them, that the other servers of a
+	// cluster may send their clients to; the first MaxLends. DoErrand, if not nil,
+	// does what another server asks for in an Errand, and calls answer once, from
+	// whichever goroutine, or not at all. It must not block.
+	Lends    []netip.AddrPort
+	DoErrand func(message []byte, answer func([]byte))
+
 	Now func() time.Time // for the hold time and what is learnt; nil: time.Now
 
 	start       sync.Once
