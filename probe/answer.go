@@ -46,14 +46,14 @@ func (s *Server) answer(ctx context.Context, f flow, req *stun.Message) (resp *s
 		}
 	}
 	if a.dialsBack() {
-		local, ok := s.source(f, a)
+		from, ok := s.source(f, a)
 		if !ok {
 			// RFC 5780 section 6.1: a server without another address says
 			// that it does not know the attribute.
 			resp, err = s.refuse(req, stun.CodeUnknownAttribute, stun.UnknownAttributes{stun.AttrChangeRequest}, marked)
 			return resp, false, err
 		}
-		more = append(more, s.dialBack(ctx, f, local, a))
+		more = append(more, s.dialBack(ctx, f, from, a))
 	}
 	resp, err = s.success(req, f, more, marked)
 	return resp, a.close, err
@@ -72,7 +72,7 @@ func (s *Server) success(req *stun.Message, f flow, more []stun.Setter, marked b
 	if err := addAddress(m, stun.AttrMappedAddress, f.remote); err != nil {
 		return nil, err
 	}
-	if o := s.Other(f.local); o.IsValid() {
+	if o := s.other(f.around); o.IsValid() {
 		if err := addAddress(m, stun.AttrOtherAddress, o); err != nil {
 			return nil, err
 		}

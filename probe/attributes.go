@@ -93,11 +93,7 @@ type dialled struct {
 }
 
 func (d dialled) AddTo(m *stun.Message) error {
-	var v [16]byte
-	v[0] = byte(d.outcome)
-	binary.BigEndian.PutUint32(v[4:], uint32(d.after.Milliseconds()))
-	copy(v[8:], d.token[:])
-	m.Add(attrOutcome, v[:])
+	m.Add(attrOutcome, d.encode())
 	return nil
 }
 
@@ -106,6 +102,19 @@ func (d *dialled) GetFrom(m *stun.Message) error {
 	if err != nil {
 		return err
 	}
+	return d.decode(v)
+}
+
+// encode returns the value of the attribute.
+func (d dialled) encode() []byte {
+	var v [16]byte
+	v[0] = byte(d.outcome)
+	binary.BigEndian.PutUint32(v[4:], uint32(d.after.Milliseconds()))
+	copy(v[8:], d.token[:])
+	return v[:]
+}
+
+func (d *dialled) decode(v []byte) error {
 	if len(v) != 16 {
 		return errors.New("STUNT-OUTCOME: bad length")
 	}

@@ -114,12 +114,13 @@ func RunCached(ctx context.Context, cfg Config, cache CacheConfig) (*Report, err
 }
 
 // remind tells cfg of the other endpoints of a server that was met before, on
-// whatever network. The file may be anybody's.
+// whatever network: what that said last is newer than what was said of it. The
+// file may be anybody's.
 func (e *entry) remind(cfg *Config) {
-	if !cfg.Other.IsValid() && e.Network.Server == cfg.Server && alike(e.Other.Addr(), cfg.Server.Addr()) {
+	if e.Network.Server == cfg.Server && alike(e.Other.Addr(), cfg.Server.Addr()) {
 		cfg.Other = e.Other
 	}
-	if !cfg.Other6.IsValid() && e.Network.Server6 == cfg.Server6 && alike(e.Other6.Addr(), cfg.Server6.Addr()) {
+	if e.Network.Server6 == cfg.Server6 && alike(e.Other6.Addr(), cfg.Server6.Addr()) {
 		cfg.Other6 = e.Other6
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/gostunt/stunt/internal/sock"
@@ -24,48 +25,38 @@ const (
 // would have the answer come from, if the server listens there, or any port of
 // the right address, or the port that was asked for. It reports false if there
 // is no other address.
-func (s *Server) source(f flow, a ask) (local netip.AddrPort, ok bool) {
-	ip, port, both := s.others(f.local)
+func (s *Server) source(f flow, a ask) (o origin, ok bool) {
 	anyPort := func(a, b netip.AddrPort) netip.AddrPort {
 		if a.IsValid() {
 			return a
 		}
 		return netip.AddrPortFrom(b.Addr(), 0)
 	}
+	r := f.around
 	switch a.change {
 	case 0:
-		local = f.local
+		o.at = f.local
 	case changePort:
-		local = anyPort(port, f.local)
+		o.at = anyPort(r.port, f.local)
 	case changeIP:
-		local = anyPort(ip, both)
+		o = origin{anyPort(r.ip, r.both), r.lender}
 	default:
-		local = anyPort(both, ip)
+		o = origin{anyPort(r.both, r.ip), r.lender}
 	}
-	if a.from != 0 {
-		local = netip.AddrPortFrom(local.Addr(), a.from)
+	switch {
+	case a.from != 0:
+		o.at = netip.AddrPortFrom(o.at.Addr(), a.from)
+	case o.lender != nil && !slices.Contains(o.lender.Endpoints, o.at):
+		o.at = netip.AddrPortFrom(o.at.Addr(), 0)
 	}
-	return local, local.Addr().IsValid()
+	return o, o.at.Addr().IsValid()
 }
 
-// dialBack connects from local to the asker, at the port of its own connection
-// or at another, and returns how that went. It takes no longer than
-// dialBackTimeout and handOver together, and is bounded in number for one
-// source and for all.
-func (s *Server) dialBack(ctx context.Context, f flow, local netip.AddrPort, a ask) dialled {
-	if !s.sources.allow(f.remote.Addr(), time.Now()) {
-		s.counts.metDialRate.Add(1)
-		s.counts.dialBacks[declined].Add(1)
-		return dialled{outcome: declined}
-	}
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	default:
-		s.counts.metDialBacks.Add(1)
-		s.counts.dialBacks[declined].Add(1)
-		return dialled{outcome: declined}
-	}
+// dialBack connects to the asker, at the port of its own connection or at
+// another, and returns how that went; a lender may do it for us. It takes no
+// longer than dialBackTimeout and handOver together, and is bounded in number
+// for one source and for all.
+func (s *Server) dialBack(ctx context.Context, f flow, from origin, a ask) dialled {
 	to := f.remote
 	if a.port != 0 {
 		to = netip.AddrPortFrom(to.Addr(), a.port)
@@ -74,9 +65,36 @@ func (s *Server) dialBack(ctx context.Context, f flow, local netip.AddrPort, a a
 	if a.patience != 0 {
 		patience = min(patience, a.patience)
 	}
-	var d dialled
-	rand.Read(d.token[:])
+	counts := &s.counts.dialBacks
+	dial := func() dialled { return s.reach(ctx, from.at, to, patience) }
+	if from.lender != nil {
+		counts = &s.counts.borrowed
+		dial = func() dialled { return s.borrowed(ctx, from.lender, order{patience, from.at, to}) }
+	}
+	d := s.within(to.Addr(), dial)
+	counts[d.outcome].Add(1)
+	return d
+}
 
+// within dials, unless that is too much for the source to or for all.
+func (s *Server) within(to netip.Addr, dial func() dialled) dialled {
+	if !s.sources.allow(to, time.Now()) {
+		s.counts.metDialRate.Add(1)
+		return dialled{outcome: declined}
+	}
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		s.counts.metDialBacks.Add(1)
+		return dialled{outcome: declined}
+	}
+	return dial()
+}
+
+// reach connects from one of our own endpoints and returns how that went.
+func (s *Server) reach(ctx context.Context, local, to netip.AddrPort, patience time.Duration) (d dialled) {
+	rand.Read(d.token[:])
 	start := time.Now() // before the deadline, so that silence is never told to have been shorter
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -86,7 +104,6 @@ func (s *Server) dialBack(ctx context.Context, f flow, local netip.AddrPort, a a
 		err = deliver(conn, d.token)
 	}
 	d.outcome = outcomeOf(err)
-	s.counts.dialBacks[d.outcome].Add(1)
 	s.logger().Debug("dialled back", "remote", to, "local", local, "outcome", d.outcome.String(), "err", err)
 	return d
 }

@@ -26,8 +26,9 @@
 // CHANGE-REQUEST means: connect to me from the address, the port or both that
 // you would have answered from, and say on this connection how that went. The
 // target is always the source endpoint of the connection that asks, or another
-// port of that address: nobody can point the server at a third party. The
-// private attributes are in the comprehension-optional range (RFC 8489 section
+// port of that address: nobody can point the server at a third party. The other
+// address may be that of another server ([Lender]), which then connects in its
+// place, within bounds of its own ([Server.Lend]). The private attributes are in the comprehension-optional range (RFC 8489 section
 // 18.3.2), so other servers and clients ignore them:
 //
 //	0xC0D0 STUNT-DIAL-PORT  request   port (16 bits), milliseconds (16 bits)

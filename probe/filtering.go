@@ -14,6 +14,11 @@ type knock struct {
 // nothing: a NAT that accepts by itself, a server that would not try.
 func (k knock) reached() bool { return k.outcome == connected && k.arrived }
 
+// tried reports whether the server did what it was asked for.
+func (k knock) tried() bool {
+	return k.outcome != untried && k.outcome != declined && k.outcome != failed
+}
+
 func (k knock) blocked() bool { return k.reply() != ReplyUnknown }
 
 func (k knock) reply() Reply {

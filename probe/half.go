@@ -18,6 +18,8 @@ var (
 	errUnknownPort = errors.New("the public port cannot be known")
 	errAccepted    = errors.New("somebody accepted a SYN that was to be refused")
 	errTooLate     = errors.New("the SYNs did not leave in time")
+	errElsewhere   = errors.New("the server has another address than it had")
+	errUntried     = errors.New("the server did not dial back")
 )
 
 const (
@@ -29,6 +31,10 @@ const (
 
 	// Other hosts come in between; a try succeeds in most cases even so.
 	bracketTries = 3
+
+	// A server's other address may be another server's, anywhere: halfway
+	// around the world, if it was not measured.
+	farthest = 300 * time.Millisecond
 )
 
 // half is a half-open mapping, or what is ready to become one.
@@ -52,7 +58,7 @@ type half struct {
 // on the NAT. If later, the SYN is left to the caller.
 func (p *prober) half(ctx context.Context, ttl int, later bool) (*half, error) {
 	switch {
-	case p.mapping == NoNAT, p.mapping == EIM, p.mapping == ADM, p.model.Kind == predict.Preserving:
+	case p.keeps():
 		return p.sharedHalf(ctx, ttl, later)
 	case later, p.model.Pooling == predict.Arbitrary: // the server dials the address that asks, and no other
 		return nil, errUnknownPort
@@ -68,6 +74,12 @@ func (p *prober) half(ctx context.Context, ttl int, later bool) (*half, error) {
 		return nil, errUnknownPort
 	}
 	return p.reopenedHalf(ctx, ttl)
+}
+
+// keeps reports whether a SYN has the public endpoint that a connection from the
+// same port has, if it goes to the same address.
+func (p *prober) keeps() bool {
+	return p.mapping == NoNAT || p.mapping == EIM || p.mapping == ADM || p.model.Kind == predict.Preserving
 }
 
 func (p *prober) newHalf(ctx context.Context, ttl int) (*half, error) {
@@ -105,8 +117,7 @@ func (x *half) open(ctx context.Context, c call) (*stream, error) {
 
 // sharedHalf has a mapping that a connection to the server keeps, and whose
 // public endpoint the SYN has as well. It goes to a port at random, from which
-// the server can connect as well as from any; where the mapping is the same
-// for all, to its other address, if it has one.
+// the server can connect as well as from any; see elsewhere.
 func (p *prober) sharedHalf(ctx context.Context, ttl int, later bool) (*half, error) {
 	x, err := p.newHalf(ctx, ttl)
 	if err != nil {
@@ -118,10 +129,13 @@ func (p *prober) sharedHalf(ctx context.Context, ttl int, later bool) (*half, er
 	}
 	x.query.from = uint16(minDialFrom + rand.N(1<<16-minDialFrom))
 	x.to = netip.AddrPortFrom(p.server.Addr(), x.query.from)
-	if p.mapping != ADM && p.otherAddress(p.other) {
+	if p.known().holeAddr {
+		if x.from.other.Addr() != p.other.Addr() { // of servers that lend theirs one has come or gone
+			x.close()
+			return nil, errElsewhere
+		}
 		x.query.change = changeIP
 		x.to = netip.AddrPortFrom(p.other.Addr(), x.query.from)
-		p.note(func(f *facts) { f.holeAddr = true })
 	}
 	if later {
 		return x, nil
@@ -259,12 +273,29 @@ func (x *half) cross(ctx context.Context, after time.Duration) error {
 	return x.fire(ctx)
 }
 
+// trip is how long a packet takes to where the SYN goes, and back, if that was
+// measured, or more.
+func (x *half) trip() time.Duration {
+	f := x.p.known()
+	switch {
+	case x.query.change == 0:
+		return f.rtt
+	case f.far.rtt == 0:
+		return max(f.rtt, farthest)
+	}
+	return max(f.rtt, f.far.rtt)
+}
+
 // answer waits for what the SYN gets, as long as that takes.
 func (x *half) answer(ctx context.Context) (Reply, error) {
 	f := x.p.known()
-	silent, wait := Silence, 2*f.rtt+250*time.Millisecond // a closed port answers at once, but not every machine
-	if i := slices.IndexFunc(f.walk, func(h hop) bool { return h.ttl == x.ttl }); i >= 0 && f.walk[i].expired {
-		silent, wait = ICMP, f.walk[i].after*3/2+10*time.Millisecond // the socket endures it
+	silent, wait := Silence, 2*x.trip()+250*time.Millisecond // a closed port answers at once, but not every machine
+	walk := f.walk
+	if len(f.far.walk) > 0 {
+		walk = f.far.walk
+	}
+	if i := slices.IndexFunc(walk, func(h hop) bool { return h.ttl == x.ttl }); i >= 0 && walk[i].expired {
+		silent, wait = ICMP, walk[i].after*3/2+10*time.Millisecond // the socket endures it
 	}
 	t := time.NewTimer(wait - time.Since(x.sent))
 	defer t.Stop()
@@ -307,7 +338,7 @@ func answered(err error) (Reply, error) {
 
 // ask asks for the dial back. Its SYN must not come while ours is repeated.
 func (x *half) ask(ctx context.Context) (request, error) {
-	rtt := x.p.known().rtt
+	rtt := x.trip()
 	if !x.sent.IsZero() && x.ttl > 0 && time.Since(x.sent)+rtt+100*time.Millisecond > repeatsFrom {
 		if err := x.p.sleep(ctx, x.sent.Add(repeatsTo).Sub(x.p.start)); err != nil {
 			return request{}, err

@@ -31,22 +31,71 @@ func (p *prober) probeHoles(ctx context.Context) {
 			return
 		}
 	}
-	hops := p.known().hops
+	elsewhere := p.elsewhere()
+	p.note(func(f *facts) { f.holeAddr = elsewhere })
+	p.walkElsewhere(ctx)
+	f = p.known()
+	hops := f.holeHops()
 	p.dig(ctx, 0, append(holeTTLs(hops), 0, 0)) // a lost packet must not pass for a hole that was closed
 	f = p.known()
 	switch {
+	case len(f.holes) == 0:
 	case f.opens():
 		p.dig(ctx, 0, f.gap())
 	case hops > 1:
 		// Either nothing comes in, or every error closes the hole: then a SYN
 		// that comes before the error does.
 		for range 2 { // a busy machine misses the moment
-			p.dig(ctx, f.rtt/2, []int{hops, hops, hops})
-			if f := p.known(); f.opens() || f.refuses() {
+			p.dig(ctx, f.lead(), []int{hops, hops, hops})
+			if f = p.known(); f.opens() || f.refuses() {
 				return
 			}
 		}
 	}
+}
+
+// detoured notes how long the question for a dial back and the answer were under
+// way: to the server and, if its other address is another server's, from there
+// to that one. A busy machine makes it longer.
+func (p *prober) detoured(took time.Duration) {
+	p.note(func(f *facts) {
+		if d := max(took-f.rtt, 1); f.far.detour == 0 || d < f.far.detour {
+			f.far.detour = d
+		}
+	})
+}
+
+// lead is how long before our SYN the server is asked, so that its own comes to
+// the NAT when ours has passed there, and half of the time is over until the error
+// for that comes back.
+func (f *facts) lead() time.Duration {
+	if !f.holeAddr {
+		return f.rtt / 2
+	}
+	far, back := f.far.rtt, f.rtt // the error comes from as far as the server at least
+	if far == 0 {
+		far = f.rtt
+	}
+	if f.far.hops > 0 {
+		back = far // from next to where the SYN goes
+	}
+	return (f.rtt + max(f.far.detour-2*grace, 0) + far - back) / 2
+}
+
+// elsewhere reports whether holes are for the server's other address, where the
+// mapping is the same for all, and the server can connect from there. While that
+// is not known, it can.
+func (p *prober) elsewhere() bool {
+	k := p.known().knocks.addr
+	return p.keeps() && p.mapping != ADM && p.otherAddress(p.other) && (k.tried() || k == knock{})
+}
+
+// holeHops is how many routers are on the way to where holes are for; 0 unknown.
+func (f *facts) holeHops() int {
+	if f.holeAddr && f.far.hops > 0 {
+		return f.far.hops
+	}
+	return f.hops
 }
 
 // holeTTLs are the TTLs to begin with: what leaves a home, what leaves most
@@ -103,6 +152,7 @@ func (p *prober) hole(ctx context.Context, ttl int, lead time.Duration) (h hole,
 	if err != nil {
 		return h, err
 	}
+	asked := time.Now()
 	if h.early {
 		if err := x.cross(ctx, lead); err != nil {
 			return h, err
@@ -115,6 +165,12 @@ func (p *prober) hole(ctx context.Context, ttl int, lead time.Duration) (h hole,
 		return h, err
 	}
 	h.knock = knock{a.dialled.outcome, a.dialled.after, x.d.saw(a.dialled.token)}
+	if !h.knock.tried() {
+		return h, errUntried
+	}
+	if h.knock.blocked() && x.query.change != 0 {
+		p.detoured(time.Since(asked) - h.knock.after)
+	}
 	if h.knock.reached() && h.answer == Silence {
 		// Of a busy machine the answer may be late. It was there before the
 		// server's SYN, or that one would have met our socket.
@@ -146,9 +202,10 @@ func (f *facts) opens() bool {
 }
 
 // shut reports whether the server does not come in without a hole, from where
-// the holes were for.
+// the holes were for. Who keeps out the other port of an address that was sent to
+// keeps out another address.
 func (f *facts) shut() bool {
-	if f.holeAddr {
+	if f.holeAddr && f.knocks.addr.tried() {
 		return f.knocks.addr.blocked()
 	}
 	return f.knocks.port.blocked()
@@ -185,7 +242,7 @@ func (f *facts) effect(of Reply) Effect {
 		case h.knock.reached():
 			return Keeps
 		case h.knock.blocked():
-			closes = closes || of == RST || h.ttl == f.hops || least > 0 && h.ttl > least
+			closes = closes || of == RST || h.ttl == f.holeHops() || least > 0 && h.ttl > least
 		}
 	}
 	if closes && f.opens() {
@@ -200,7 +257,7 @@ func (f *facts) refuses() bool {
 	untouched, early := 0, 0
 	for _, h := range f.holes {
 		switch {
-		case !h.knock.blocked() || h.ttl > 0 && h.ttl != f.hops:
+		case !h.knock.blocked() || h.ttl > 0 && h.ttl != f.holeHops():
 		case h.early:
 			early++
 		case h.answer == Silence:

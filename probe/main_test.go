@@ -12,8 +12,8 @@ import (
 )
 
 // start runs s on the endpoints at ("127.0.0.1:0 127.0.0.1:1" means two ports
-// of one address: a port stands for the one that the system picks for it) and
-// returns them. Everything has ended when the test does.
+// of one address: a port below 1024 stands for the one that the system picks for
+// it) and returns them. Everything has ended when the test does.
 func start(t *testing.T, s *Server, at ...string) []netip.AddrPort {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -21,7 +21,11 @@ func start(t *testing.T, s *Server, at ...string) []netip.AddrPort {
 	var lns []*net.TCPListener
 	for _, a := range at {
 		want := netip.MustParseAddrPort(a)
-		ln, err := new(sock.Net).Listen(ctx, netip.AddrPortFrom(want.Addr(), ports[want.Port()]))
+		port := ports[want.Port()]
+		if want.Port() >= 1024 {
+			port = want.Port()
+		}
+		ln, err := new(sock.Net).Listen(ctx, netip.AddrPortFrom(want.Addr(), port))
 		require.NoError(t, err)
 		require.NoError(t, sock.SaveSYN(ln))
 		ep := sock.AddrPort(ln.Addr())

@@ -51,6 +51,9 @@ func (p *prober) mappings(ctx context.Context, at time.Duration) (*mappings, err
 	local := sock.AddrPort(m.main.LocalAddr())
 	p.note(func(f *facts) { f.local, f.first, f.rtt = local, m.main.mapped, m.main.rtt })
 	if m.main.mapped == local {
+		if p.other.IsValid() {
+			p.other = m.main.other // whatever was said of it
+		}
 		return m, nil // no NAT: nothing to compare
 	}
 	if o := m.main.other; o != p.other {
@@ -61,7 +64,12 @@ func (p *prober) mappings(ctx context.Context, at time.Duration) (*mappings, err
 	late := time.AfterFunc(straggle+3*m.main.rtt, m.cancel)
 	m.wg.Wait()
 	late.Stop()
-	p.note(func(f *facts) { f.port, f.addr = mappedBy(m.port), mappedBy(m.addr) })
+	p.note(func(f *facts) {
+		f.port, f.addr = mappedBy(m.port), mappedBy(m.addr)
+		if m.addr != nil {
+			f.far.rtt, f.far.hops = m.addr.rtt, m.addr.hops()
+		}
+	})
 	return m, nil
 }
 
@@ -95,7 +103,7 @@ func (m *mappings) connect(ctx context.Context) {
 		if t.server == server || t.server.Addr().Is4() != server.Addr().Is4() {
 			continue
 		}
-		c := call{at: m.p.reserve(), local: m.local, server: t.server}
+		c := call{at: m.p.reserve(), local: m.local, server: t.server, first: ask{syn: true}}
 		m.wg.Go(func() {
 			s, err := m.p.open(ctx, c)
 			if err != nil {

@@ -83,8 +83,17 @@ type facts struct {
 	walk     []hop
 	holes    []hole
 	holeAddr bool // they were for the server's other address
+	far      afar
 	seq      Tri
 	lifetime time.Duration
+}
+
+// afar is the server's other address, which may be that of another server.
+type afar struct {
+	rtt    time.Duration // of a handshake; 0 unknown
+	hops   int           // to there; 0 unknown
+	walk   []hop         // if there are not as many as to the server
+	detour time.Duration // between the two, there and back, at most; 0 unknown
 }
 
 // note changes the facts.
@@ -99,7 +108,8 @@ func (p *prober) known() facts {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f := p.facts
-	f.samples, f.walk, f.holes = slices.Clone(f.samples), slices.Clone(f.walk), slices.Clone(f.holes)
+	f.samples, f.holes = slices.Clone(f.samples), slices.Clone(f.holes)
+	f.walk, f.far.walk = slices.Clone(f.walk), slices.Clone(f.far.walk)
 	return f
 }
 

@@ -35,6 +35,11 @@ type Server struct {
 	// name, on a host behind a one-to-one NAT. Nil: they are public.
 	Public map[netip.Addr]netip.Addr
 
+	// Lenders, if not nil, returns other servers whose addresses do where this
+	// one has no second address, those first that are to be preferred. It is
+	// called for each connection, and must not block.
+	Lenders func() []Lender
+
 	// IdleTimeout ends a connection that was silent for so long. Zero is 70 s:
 	// a binding speaks every 25, so two of its requests may be late.
 	IdleTimeout time.Duration
@@ -69,6 +74,7 @@ type Server struct {
 	once    sync.Once
 	slots   chan struct{} // capacity DialBacks: a send takes one, a receive gives it back
 	holds   chan struct{} // capacity Holds, likewise
+	lending lending
 	sources *sources
 	counts  counters
 }
@@ -88,6 +94,7 @@ const (
 func (s *Server) init() {
 	s.slots = make(chan struct{}, slots(s.DialBacks, defaultDialBacks))
 	s.holds = make(chan struct{}, slots(s.Holds, defaultHolds))
+	s.lending = newLending(cap(s.slots))
 	r := s.DialBackRate
 	if r == 0 {
 		r = defaultDialRate
@@ -145,6 +152,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) error {
 	if !f.local.IsValid() || !f.remote.IsValid() {
 		return errors.New("not a TCP connection")
 	}
+	f.around = s.around(f.local)
 	limit := s.messages()
 	var req stun.Message
 	for {
@@ -172,10 +180,12 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) error {
 	}
 }
 
-// flow is a connection and its two endpoints, as this end sees them.
+// flow is a connection and its two endpoints, as this end sees them. What there
+// is around the first stays what the client was told, even if a lender goes.
 type flow struct {
 	conn          net.Conn
 	local, remote netip.AddrPort
+	around        around
 }
 
 // syn is the SYN of the connection, if its listener saves them (sock.SaveSYN).
@@ -217,8 +227,8 @@ func (s *Server) public(a netip.AddrPort) netip.AddrPort {
 }
 
 // others returns the endpoints with another address, another port and both
-// that this server has for a connection to local; each is invalid if there is
-// none. Only those of the same family count.
+// that this server itself has for a connection to local; each is invalid if
+// there is none. Only those of the same family count.
 func (s *Server) others(local netip.AddrPort) (ip, port, both netip.AddrPort) {
 	for _, a := range s.Alternates {
 		a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
@@ -254,24 +264,23 @@ func first(have, next netip.AddrPort, fits bool) netip.AddrPort {
 // (OTHER-ADDRESS), as they know it: so that they can be told beforehand.
 // Invalid: there is none.
 func (s *Server) Other(local netip.AddrPort) netip.AddrPort {
-	o := s.other(netip.AddrPortFrom(local.Addr().Unmap(), local.Port()))
-	if !o.IsValid() {
-		return o
-	}
-	return s.public(o)
+	return s.other(s.around(netip.AddrPortFrom(local.Addr().Unmap(), local.Port())))
 }
 
 // other is OTHER-ADDRESS (RFC 5780 section 7.4): both halves differ where the
 // server has both, else the half that can.
-func (s *Server) other(local netip.AddrPort) netip.AddrPort {
-	ip, port, both := s.others(local)
+func (s *Server) other(r around) netip.AddrPort {
+	there := s.public
+	if r.lender != nil {
+		there = func(a netip.AddrPort) netip.AddrPort { return a }
+	}
 	switch {
-	case ip.IsValid() && port.IsValid():
-		return both
-	case port.IsValid():
-		return port
-	case ip.IsValid():
-		return ip
+	case r.ip.IsValid() && r.port.IsValid():
+		return there(r.both)
+	case r.port.IsValid():
+		return s.public(r.port)
+	case r.ip.IsValid():
+		return there(r.ip)
 	}
 	return netip.AddrPort{}
 }

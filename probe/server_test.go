@@ -185,7 +185,7 @@ func TestOthers(t *testing.T) {
 			for _, a := range strings.Fields(tt.alternates) {
 				s.Alternates = append(s.Alternates, netip.MustParseAddrPort(a))
 			}
-			require.Equal(t, tt.other, s.other(netip.MustParseAddrPort(tt.local)).String())
+			require.Equal(t, tt.other, s.Other(netip.MustParseAddrPort(tt.local)).String())
 		})
 	}
 }
@@ -269,13 +269,13 @@ func TestNeverAThirdParty(t *testing.T) {
 	s := &Server{Alternates: []netip.AddrPort{
 		netip.MustParseAddrPort("192.0.2.1:3478"), netip.MustParseAddrPort("192.0.2.1:3479"), netip.MustParseAddrPort("192.0.2.2:3478"),
 	}}
-	f := flow{local: s.Alternates[0], remote: netip.MustParseAddrPort("203.0.113.7:40000")}
+	f := flow{local: s.Alternates[0], remote: netip.MustParseAddrPort("203.0.113.7:40000"), around: s.around(s.Alternates[0])}
 	for change := byte(0); change <= 8; change++ {
 		for _, from := range []uint16{0, minDialFrom, 65535} {
-			local, ok := s.source(f, ask{change: change & (changeIP | changePort), from: from})
+			o, ok := s.source(f, ask{change: change & (changeIP | changePort), from: from})
 			require.True(t, ok)
-			require.Contains(t, []string{"192.0.2.1", "192.0.2.2"}, local.Addr().String())
-			require.True(t, from == 0 || local.Port() == from)
+			require.Contains(t, []string{"192.0.2.1", "192.0.2.2"}, o.at.Addr().String())
+			require.True(t, from == 0 || o.at.Port() == from)
 		}
 	}
 	for _, bad := range []stun.RawAttribute{

@@ -52,13 +52,15 @@ func Visit(ctx context.Context, cfg VisitConfig) (public netip.AddrPort, token [
 		return netip.AddrPort{}, token, errors.Join(ErrNotTried, err)
 	}
 	public = netip.AddrPortFrom(a.mapped.Addr(), cfg.Port)
-	q := ask{port: cfg.Port}
+	here := ask{port: cfg.Port, from: uint16(minDialFrom + rand.N(1<<16-minDialFrom))}
 	if a.other.IsValid() && a.other.Addr() != cfg.Server.Addr() {
-		q.change = changeIP
+		a, err = exchange(ctx, conn, ask{port: cfg.Port, change: changeIP})
 	} else {
-		q.from = uint16(minDialFrom + rand.N(1<<16-minDialFrom))
+		a, err = exchange(ctx, conn, here)
 	}
-	a, err = exchange(ctx, conn, q)
+	if err == nil && a.dialled.outcome == failed { // as where another server has that address, and is gone
+		a, err = exchange(ctx, conn, here)
+	}
 	if err != nil {
 		return public, token, errors.Join(ErrNotTried, err)
 	}

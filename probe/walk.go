@@ -31,9 +31,17 @@ type hop struct {
 // count notes how many routers are on the way, by what is left of our TTL at
 // the server.
 func (p *prober) count(s *stream) {
-	if n := fullTTL - int(s.syn.TTL); s.syn.TTL > 0 && n >= 0 {
+	if n := s.hops(); n > 0 {
 		p.note(func(f *facts) { f.hops = n })
 	}
+}
+
+// hops is how many routers our SYN has passed; 0 if its server has not said.
+func (s *stream) hops() int {
+	if s.syn.TTL == 0 {
+		return 0
+	}
+	return max(fullTTL-int(s.syn.TTL), 0)
 }
 
 // ttls returns those that are worth a test: low ones, and the last that dies.
@@ -55,36 +63,55 @@ func (p *prober) ttls() []int {
 func (p *prober) walkPath(ctx context.Context) {
 	p.once.Do(func() {
 		defer close(p.walked)
-		if f := p.known(); !f.knocks.open() {
-			p.walk(ctx)
+		f := p.known()
+		if f.knocks.open() {
+			return
 		}
+		p.walk(ctx, p.server, p.ttls(), func(f *facts) *[]hop { return &f.walk })
+		p.note(func(f *facts) {
+			if i := slices.IndexFunc(f.walk, func(h hop) bool { return h.arrived }); i > 0 && f.hops == 0 {
+				f.hops = f.walk[i].ttl - 1 // the first that arrives needs one for the last router
+			}
+		})
 	})
 }
 
-func (p *prober) walk(ctx context.Context) {
-	timeout := max(walkTimeout, 2*p.known().rtt)
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+// walkElsewhere does so to where holes are for, if the way there is another one,
+// with their TTLs.
+func (p *prober) walkElsewhere(ctx context.Context) {
+	f := p.known()
+	if f.holeAddr && f.far.hops > 0 && f.far.hops != f.hops {
+		to := netip.AddrPortFrom(p.other.Addr(), p.server.Port())
+		p.walk(ctx, to, holeTTLs(f.far.hops), func(f *facts) *[]hop { return &f.far.walk })
+	}
+}
+
+// walk sends a SYN for each TTL, and notes what they met in keep, by TTL in the end.
+func (p *prober) walk(ctx context.Context, to netip.AddrPort, ttls []int, keep func(f *facts) *[]hop) {
+	f := p.known()
+	rtt := f.rtt
+	if to != p.server {
+		rtt = f.far.rtt
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(walkTimeout, 2*rtt))
 	defer cancel()
 	var wg sync.WaitGroup
-	for _, ttl := range p.ttls() {
+	for _, ttl := range ttls {
 		wg.Go(func() {
-			h := p.step(ctx, ttl)
-			p.note(func(f *facts) { f.walk = append(f.walk, h) })
+			h := p.step(ctx, to, ttl)
+			p.note(func(f *facts) { *keep(f) = append(*keep(f), h) })
 		})
 	}
 	wg.Wait()
 	p.note(func(f *facts) {
-		slices.SortFunc(f.walk, func(a, b hop) int { return a.ttl - b.ttl })
-		if i := slices.IndexFunc(f.walk, func(h hop) bool { return h.arrived }); i > 0 && f.hops == 0 {
-			f.hops = f.walk[i].ttl - 1 // the first that arrives needs one for the last router
-		}
+		slices.SortFunc(*keep(f), func(a, b hop) int { return a.ttl - b.ttl })
 	})
 }
 
-func (p *prober) step(ctx context.Context, ttl int) hop {
+func (p *prober) step(ctx context.Context, to netip.AddrPort, ttl int) hop {
 	h := hop{ttl: ttl}
 	start := time.Now()
-	pending, err := p.net.Begin(netip.AddrPortFrom(p.from, 0), p.server, sock.Opening{TTL: ttl, Explains: true})
+	pending, err := p.net.Begin(netip.AddrPortFrom(p.from, 0), to, sock.Opening{TTL: ttl, Explains: true})
 	if err != nil {
 		return h
 	}
