@@ -130,6 +130,10 @@ func (c *Config) lookAtAddresses(r *check.Report) {
 	switch {
 	case len(ips) > 1 && len(ports) > 1 && len(c.listen()) >= 4:
 		r.Good("addresses", "two addresses and two ports: nodes can learn all about their NAT")
+	case len(ports) > 1 && c.Cluster.Name != "":
+		r.Good("addresses", "one address and two ports: nodes can learn all about their NAT while another server of the cluster lends an address with the same two ports")
+	case c.Cluster.Name != "":
+		r.Doubt("addresses", "listen on two ports, the same at all servers of the cluster (-listen)", "one port: nodes don't learn whether their NAT depends on the peer's")
 	case len(ports) > 1:
 		r.Doubt("addresses", more, "one address: nodes don't learn whether their NAT depends on the peer's, nor all of whom it lets in")
 	default:

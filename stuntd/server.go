@@ -98,6 +98,11 @@ func Start(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.wireRelay(&cfg.Relay, secret)
+	if cfg.Cluster.Name != "" {
+		if err := s.lend(ctx, pub, network); err != nil {
+			return nil, err
+		}
+	}
 	s.newBoard(cert)
 	if err := s.join(&cfg.Cluster, together); err != nil {
 		return nil, err

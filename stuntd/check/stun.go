@@ -27,7 +27,7 @@ func (v *visit) stun(ctx context.Context, at netip.AddrPort) {
 	}
 	v.Good("stun", "%v sees this host as %v", at, mapped)
 	defer v.dialBack(ctx, at, mapped)
-	if told := v.told(at); told.IsValid() && told != other {
+	if told := v.told(at); told.IsValid() && told != other && told != netip.AddrPortFrom(at.Addr(), other.Port()) {
 		v.Doubt("address", "give nodes the address that it prints when it starts", "it says that %v answers STUN as well, the server itself says %s", told, orNone(other))
 	}
 	const more = "listen on two IPs and two ports, all four (-listen)"
@@ -41,7 +41,7 @@ func (v *visit) stun(ctx context.Context, at netip.AddrPort) {
 	case other.Addr() == at.Addr():
 		v.Doubt("addresses", more, "one address: nodes don't learn whether their NAT depends on the peer's, nor all of whom it lets in")
 	case other.Port() == at.Port():
-		v.Doubt("addresses", more, "one port: nodes don't learn whether their NAT depends on the peer's")
+		v.Doubt("addresses", "listen on a second port, at every address (-listen)", "one port: nodes don't learn whether their NAT depends on the peer's")
 	}
 	v.others(ctx, at, other)
 }

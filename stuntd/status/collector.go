@@ -84,6 +84,7 @@ var metrics = []metric{
 		put(float64(st.Discarded), "discarded")
 	}},
 	{"stuntd_stun_dial_backs_total", "Connects back to those who measure their NAT, by how they ended.", prometheus.CounterValue, []string{"result"}, byLabel(func(b *Board) map[string]int64 { return b.config.STUN.Stats().DialBacks })},
+	{"stuntd_stun_borrowed_dial_backs_total", "Connects back that other servers of the cluster have made for this one, by how they ended.", prometheus.CounterValue, []string{"result"}, byLabel(func(b *Board) map[string]int64 { return b.config.STUN.Stats().Borrowed })},
 	{"stuntd_stun_dial_backs_open", "Connects back that are under way.", prometheus.GaugeValue, nil, func(b *Board, put func(float64, ...string)) {
 		put(float64(b.config.STUN.Stats().DialingBack))
 	}},

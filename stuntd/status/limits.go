@@ -39,6 +39,7 @@ var limits = []limit{
 	{"unread_messages", "messages that a node does not read", ""},
 	{"dial_back_rate", "dial-backs per second of one source", ""},
 	{"dial_backs", "dial-backs at once", ""},
+	{"lent_dial_backs", "dial-backs for other servers of the cluster: half of those at once, and as many a second", ""},
 	{"holds", "answers that are held back at once", ""},
 	{"relay_pairs", "relayed connections in all", "-relay-max-pairs"},
 	{"relay_memory", "memory, of which too little is left for another relay stream", "-max-memory"},

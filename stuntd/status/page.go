@@ -144,7 +144,7 @@ type clusterView struct {
 	Members      []memberRow
 }
 
-type memberRow struct{ Name, Relay, Delay string }
+type memberRow struct{ Name, Relay, Delay, Lends string }
 
 func clusterOf(st rendezvous.ClusterState) clusterView {
 	v := clusterView{Name: st.Name, Names: count(int64(st.Names)), Known: count(int64(st.Known))}
@@ -152,6 +152,12 @@ func clusterOf(st rendezvous.ClusterState) clusterView {
 		row := memberRow{Name: m.Name, Relay: m.Relay}
 		if m.Delay > 0 {
 			row.Delay = fmt.Sprintf("%.1f ms", float64(m.Delay)/float64(time.Millisecond))
+		}
+		for i, a := range m.Lends {
+			if i > 0 {
+				row.Lends += ", "
+			}
+			row.Lends += a.String()
 		}
 		v.Members = append(v.Members, row)
 	}
