@@ -26,6 +26,7 @@ import (
 type servers struct {
 	*world
 	path, secret string
+	more         []string // arguments of all
 	hosts        []*natlab.Host
 	states       []string
 	all          []*daemon
@@ -52,8 +53,8 @@ func (s *servers) start(i int) *daemon {
 	for i, h := range s.hosts {
 		routes[i] = h.AddrPort(6222).String()
 	}
-	return startStuntd(s.t, s.hosts[i], s.path, s.states[i], "-keepalive", "2s", "-drain", "500ms",
-		"-cluster", "lab", "-cluster-secret", s.secret, "-cluster-listen", s.hosts[i].AddrPort(6222).String(), "-routes", strings.Join(routes, ","))
+	return startStuntd(s.t, s.hosts[i], s.path, s.states[i], append(s.more, "-keepalive", "2s", "-drain", "500ms",
+		"-cluster", "lab", "-cluster-secret", s.secret, "-cluster-listen", s.hosts[i].AddrPort(6222).String(), "-routes", strings.Join(routes, ","))...)
 }
 
 // TestCluster has three servers in processes of their own lose and find each
