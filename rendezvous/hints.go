@@ -65,7 +65,8 @@ type way struct{ worked, failed float64 }
 
 func (w *way) weight() float64 { return w.worked - w.failed }
 
-// of returns what has worked for a pair, or nothing.
+// of returns what has worked for a pair, or nothing. That is no relay: many who
+// lie together would send all others there, by way of the server that they attack.
 func (h *hints) of(p nats, now time.Time) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -80,6 +81,9 @@ func (h *hints) of(p nats, now time.Time) string {
 		if v := w.weight(); v > most || v == most && name < best {
 			best, most = name, v
 		}
+	}
+	if !direct(best) {
+		return ""
 	}
 	return best
 }

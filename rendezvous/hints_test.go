@@ -121,6 +121,34 @@ func TestHintsHearEverybody(t *testing.T) {
 	require.LessOrEqual(t, len(h.heard), maxSources)
 }
 
+// Liars at any number of addresses decide what is hinted at for the kinds that they
+// name, and nothing else: never a relay, which would be more than an order, nothing
+// for other kinds, and not for long after there are more honest ones.
+func TestLiarsTogetherChangeTheOrderOnly(t *testing.T) {
+	const liars = 5000
+	for _, lie := range []string{LastRelayed, LastNone, "direct/" + LastRelayed, "guessed-port", "no-such-method"} {
+		h := &hints{}
+		for i := range 2 * memoryLength {
+			h.learn(lesson("eim", "eim", i, worked("simultaneous-open")...), noon)
+			h.learn(lesson("eim", "apdm", i, worked("guessed-port")...), noon)
+		}
+		for i := range liars {
+			h.learn(lesson("eim", "eim", 1000+i, worked(lie)...), noon)
+		}
+		if hint := h.of(natsOf("eim", "eim"), noon); direct(lie) {
+			require.Equal(t, lie, hint, "a client takes no notice of what it would not try anyway")
+		} else {
+			require.Empty(t, hint, "%s: nobody is sent there by strangers", lie)
+		}
+		require.Equal(t, "guessed-port", h.of(natsOf("eim", "apdm"), noon), "of other kinds nothing has changed")
+		honest := 0
+		for ; h.of(natsOf("eim", "eim"), noon) != "simultaneous-open"; honest++ {
+			require.Less(t, honest, memoryLength, "%s: however many there were", lie)
+			h.learn(lesson("eim", "eim", 10_000+honest, worked("simultaneous-open")...), noon)
+		}
+	}
+}
+
 func TestHintsAreBounded(t *testing.T) {
 	h := &hints{}
 	used := natsOf("used", "used")
