@@ -11,7 +11,7 @@ import (
 // at which both ends may fire. skew-ns is what lies between the two, as two
 // goroutines of one process see it, on average.
 func BenchmarkDial(b *testing.B) {
-	_, from, to := pair(b, &Server{Limits: Limits{DialRate: -1, MessageRate: -1}})
+	_, from, to := pair(b, &Server{Limits: Limits{DialRate: -1, MessageRate: -1, MessageRatePerSource: -1}})
 	ctx := b.Context()
 	offered := make(chan time.Time, 1)
 	go func() { // ends with the client's offers at the end of the benchmark

@@ -2,6 +2,7 @@ package rendezvous
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,9 +46,10 @@ type dial struct {
 // calls are the dials of one session; nil while it has none.
 type calls struct {
 	dials    map[DialID]*dial
-	out, in  int  // of these, unanswered
-	outgoing int  // of these, answered or not
-	gone     bool // the session has ended
+	out      int     // of these, unanswered ones that it makes
+	in       []*dial // of these, unanswered ones that it gets; in no order, nil if there are none
+	outgoing int     // of these, those that it makes, answered or not
+	gone     bool    // the session has ended
 }
 
 // add begins a dial. late is called once when it was not answered within
@@ -55,20 +57,35 @@ type calls struct {
 func (t *dialTable) add(d *dial, patience time.Duration, late func(*dial)) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	from, to := d.from.calls, d.to.calls
+	if err := t.refusal(d.id, d.from, d.to); err != nil {
+		return err
+	}
+	t.enter(d, patience, late)
+	return nil
+}
+
+// room says why there is no room for a dial, if so, before anything is made for it.
+func (t *dialTable) room(id DialID, from, to party) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.refusal(id, from, to)
+}
+
+// refusal is room. Caller holds mu.
+func (t *dialTable) refusal(id DialID, caller, callee party) error {
+	from, to := caller.calls, callee.calls
 	switch {
 	case from.gone || to.gone:
 		return errorf(CodeUnknownPeer, "no such peer")
-	case t.all[d.id] != nil:
+	case t.all[id] != nil:
 		return errorf(CodeBadMessage, "this dial id is in use")
 	case from.out >= t.pendingOut || from.outgoing >= t.open:
 		return errorf(CodeBusy, "%d dials of yours are in progress", from.outgoing).of(limitDialsOut)
-	case to.in >= t.pendingIn:
+	case len(to.in) >= t.pendingIn:
 		return errorf(CodeBusy, "the peer has too many dials to answer").of(limitDialsIn)
-	case to.in >= t.pendingIn/2 && to.unanswered(sourceOf(d.from.observed.Addr())) >= max(t.pendingIn/8, 2):
+	case len(to.in) >= t.pendingIn/2 && to.unanswered(sourceOf(caller.observed.Addr())) >= max(t.pendingIn/8, 2):
 		return errorf(CodeBusy, "the peer has too many dials of your address to answer").of(limitDialsBetween)
 	}
-	t.enter(d, patience, late)
 	return nil
 }
 
@@ -82,7 +99,7 @@ func (t *dialTable) enter(d *dial, patience time.Duration, late func(*dial)) {
 	d.to.calls.keep(d)
 	d.from.calls.out++
 	d.from.calls.outgoing++
-	d.to.calls.in++
+	d.to.calls.in = append(d.to.calls.in, d)
 	d.timer = time.AfterFunc(patience, func() {
 		if t.timeUp(d) {
 			late(d)
@@ -145,10 +162,11 @@ func (t *dialTable) lost(server string) (cut []*dial) {
 
 // unanswered counts the dials to a session that come from one source: where
 // half of what it may have is taken, the rest is for others than those who
-// took it. Caller holds mu.
+// took it. It looks at no others: those that were answered, and never reported,
+// can be thousands. Caller holds mu.
 func (c *calls) unanswered(source netip.Prefix) (n int) {
-	for _, d := range c.dials {
-		if d.to.calls == c && !d.answered && !d.canceled && sourceOf(d.from.observed.Addr()) == source {
+	for _, d := range c.in {
+		if sourceOf(d.from.observed.Addr()) == source {
 			n++
 		}
 	}
@@ -191,7 +209,17 @@ func (t *dialTable) forget(d *dial) {
 func (t *dialTable) settle(d *dial) {
 	if !d.answered && !d.canceled {
 		d.from.calls.out--
-		d.to.calls.in--
+		d.to.calls.settle(d)
+	}
+}
+
+// settle takes a dial out of the unanswered ones to a session. Caller holds mu.
+func (c *calls) settle(d *dial) {
+	last := len(c.in) - 1
+	c.in[slices.Index(c.in, d)] = c.in[last]
+	c.in[last] = nil
+	if c.in = c.in[:last]; last == 0 {
+		c.in = nil
 	}
 }
 

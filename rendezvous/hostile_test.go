@@ -178,7 +178,7 @@ func TestFlood(t *testing.T) {
 // Who does not read is cut before it costs more than its queue.
 func TestSlowReaderIsCut(t *testing.T) {
 	met := make(chan string, 1)
-	h, _, b := pair(t, &Server{Limits: Limits{MessageRate: -1, DialRate: -1}, Trace: &Trace{Limited: func(name string) { met <- name }}})
+	h, _, b := pair(t, &Server{Limits: Limits{MessageRate: -1, MessageRatePerSource: -1, DialRate: -1}, Trace: &Trace{Limited: func(name string) { met <- name }}})
 	require.NoError(t, b.Update(Info{Report: make([]byte, MaxBlob)}))
 	p := h.peer(t, newKey(t))
 	frame, err := encode(&lookup{Ref: 1, ID: "bob"})
@@ -208,7 +208,7 @@ func TestLinkDoesNotWaitForReader(t *testing.T) {
 
 // Strangers who dial a node that reads slowly are refused; it is not cut.
 func TestDialsDoNotCutSlowReader(t *testing.T) {
-	h := serve(t, &Server{Limits: Limits{DialRate: -1, MessageRate: -1, PendingDials: -1}})
+	h := serve(t, &Server{Limits: Limits{DialRate: -1, MessageRate: -1, MessageRatePerSource: -1, PendingDials: -1}})
 	slow, caller := h.peer(t, newKey(t)), h.peer(t, newKey(t))
 	slow.register("slow")
 	dial := func() message {

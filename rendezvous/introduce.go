@@ -18,7 +18,7 @@ func (s *Server) dial(from *session, m *DialRequest) {
 
 func (s *Server) introduce(from *session, m *DialRequest) error {
 	began := time.Now()
-	if !s.dialRates.Allow(from.fingerprint, began) {
+	if !s.pace.dials.Allow(from.fingerprint, began) {
 		return errorf(CodeBusy, "too many dials per second").of(limitDialRate)
 	}
 	names, err := from.mayDial(m.Peer)
@@ -59,8 +59,11 @@ type introduction struct {
 }
 
 // prepare makes the introduction of a caller, who may be at another server, to a
-// node here. It tells nobody.
+// node here, unless there is no room for it. It tells nobody.
 func (s *Server) prepare(from party, ids []string, to *session, m *DialRequest) (in introduction, err error) {
+	if err := s.dials.room(m.DialID, from, to.party()); err != nil {
+		return in, err
+	}
 	info := to.info.Load()
 	between := natsOf(m.Kind, info.Kind)
 	hint := s.learnt.hint(from, to.party(), between, s.now())
@@ -97,14 +100,15 @@ func (s *Server) unanswered(d *dial) {
 }
 
 // answer carries the callee's word to the caller. A callee that was asked
-// first fires on Go, which leaves at the moment at which the caller is told.
-func (s *Server) answer(by *session, m *Answer) {
+// first fires on Go, which leaves at the moment at which the caller is told. It
+// reports whether there was a dial to answer.
+func (s *Server) answer(by *session, m *Answer) bool {
 	if m.Code != CodeNone && !m.Code.byPeer() {
 		m.Code = CodeRefused // the rest are the server's to say
 	}
 	d := s.dials.answer(m.DialID, by.seat(), m.Code == CodeNone)
 	if d == nil {
-		return // too late: a Cancel is on its way to by
+		return false // too late: a Cancel is on its way to by
 	}
 	m.Hint, m.Ticket, m.Observed = "", nil, netip.AddrPort{}
 	if d.ask && m.Code == CodeNone {
@@ -112,12 +116,12 @@ func (s *Server) answer(by *session, m *Answer) {
 	}
 	toCaller, err := encode(m)
 	if err != nil {
-		return // it was decoded with the same bounds
+		return true // it was decoded with the same bounds
 	}
 	var toCallee []byte
 	if d.ask && m.Code == CodeNone {
 		if toCallee, err = encode(&goAhead{DialID: d.id}); err != nil {
-			return
+			return true
 		}
 	}
 	s.seeAnswered(d, m.Code)
@@ -125,20 +129,22 @@ func (s *Server) answer(by *session, m *Answer) {
 	if toCallee != nil {
 		s.hold(d, toCallee)
 	}
+	return true
 }
 
 // outcome takes in what one end of a dial says of it. Each end's server learns
-// from both, and counts what its own end says.
-func (s *Server) outcome(by seat, m *Outcome) {
+// from both, and counts what its own end says. It reports whether there was a dial
+// that the end had not told of.
+func (s *Server) outcome(by seat, m *Outcome) bool {
 	d, byCaller, both := s.dials.report(m, by)
 	if d == nil {
-		return
+		return false
 	}
 	if both {
 		s.learnt.learn(d, s.now())
 	}
 	if by.here == nil {
-		return
+		return true
 	}
 	if d.to.at != "" || d.from.at != "" {
 		other := d.to
@@ -151,4 +157,5 @@ func (s *Server) outcome(by seat, m *Outcome) {
 		s.learnt.tally.add(m.Method, m.OK)
 	}
 	s.seeOutcome(Verdict{Caller: d.from.key, Callee: d.to.key, CallerKind: d.kinds[0], CalleeKind: d.kinds[1], ByCaller: byCaller, Outcome: *m})
+	return true
 }

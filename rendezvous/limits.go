@@ -24,9 +24,13 @@ type Limits struct {
 	DialRate int
 	// MessageRate is how many messages per second are read from a session, in
 	// bursts of up to four times as many. More wait in the sender's own
-	// buffers. Where there are other servers, which all are asked, a registration
-	// counts for eight. Default 500.
+	// buffers. A dial counts for four, with its answer and what its ends report, and where
+	// there are other servers, which all are asked, a registration for eight. Default 500.
 	MessageRate int
+	// MessageRatePerSource is how many messages per second are read from all sessions
+	// of an IPv4 address or IPv6 /64 together, in bursts of as many, counted the same;
+	// of an IPv6 /48, four times as many. Default 1000.
+	MessageRatePerSource int
 }
 
 func (l Limits) handshakes() int        { return limit(l.Handshakes, 512) }
@@ -41,6 +45,7 @@ func (l Limits) openDials() int { return limit(8*l.PendingDials, 8*256) }
 
 func (l Limits) dialRate() int           { return limit(l.DialRate, 100) }
 func (l Limits) messages() *rate.Limiter { return limiter(limit(l.MessageRate, 500)) }
+func (l Limits) messagesPerSource() int  { return limit(l.MessageRatePerSource, 1000) }
 
 func limit(n, byDefault int) int {
 	switch {

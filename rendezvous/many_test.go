@@ -60,7 +60,7 @@ type hall struct {
 const seats = 500
 
 func newHall(b *testing.B, n int) *hall {
-	h := &hall{server: &Server{lot: memoryLot{}, Keepalive: time.Hour, Limits: Limits{Handshakes: -1, DialRate: -1, MessageRate: -1}}}
+	h := &hall{server: &Server{lot: memoryLot{}, Keepalive: time.Hour, Limits: Limits{Handshakes: -1, DialRate: -1, MessageRate: -1, MessageRatePerSource: -1}}}
 	b.Cleanup(func() { h.server.Close() })
 	cert, _ := serverCert(b)
 	config := ServerTLS(cert)

@@ -6,16 +6,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"math"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
-	"github.com/gostunt/stunt/internal/keyrate"
 	"github.com/gostunt/stunt/internal/park"
 )
 
@@ -59,17 +55,16 @@ type Server struct {
 
 	Now func() time.Time // for the hold time and what is learnt; nil: time.Now
 
-	start       sync.Once
-	sessions    atomic.Int64
-	lot         park.Lot       // where sessions wait
-	running     sync.WaitGroup // sessions, and what may become one
-	door        door
-	directory   directory
-	dials       dialTable
-	dialRates   keyrate.Limiter[string] // by fingerprint
-	lookupRates keyrate.Limiter[string]
-	learnt      learnt
-	cluster     *cluster // nil: there is no other server; set by Join
+	start     sync.Once
+	sessions  atomic.Int64
+	lot       park.Lot       // where sessions wait
+	running   sync.WaitGroup // sessions, and what may become one
+	door      door
+	directory directory
+	dials     dialTable
+	pace      pace
+	learnt    learnt
+	cluster   *cluster // nil: there is no other server; set by Join
 }
 
 func (s *Server) setUp() {
@@ -84,12 +79,7 @@ func (s *Server) setUp() {
 		s.directory.quietPeriod = s.keepalive() * 5 / 4 // one ping missed, with room for jitter
 		s.dials.pendingOut, s.dials.pendingIn = s.Limits.pendingDials(), s.Limits.pendingDials()
 		s.dials.open = s.Limits.openDials()
-		for _, l := range []*keyrate.Limiter[string]{&s.dialRates, &s.lookupRates} {
-			l.Rate = rate.Inf
-			if n := s.Limits.dialRate(); n != math.MaxInt {
-				l.Rate, l.Burst = rate.Limit(n), 4*n
-			}
-		}
+		s.pace.setUp(s.Limits)
 	})
 }
 

@@ -35,6 +35,7 @@ type session struct {
 
 	// Owned by run, of which there is one at a time:
 	messages *rate.Limiter
+	owed     bool // the message that was served last was waited for: who began the dial has paid for it
 }
 
 func newSession(s *Server, l *link, key ed25519.PublicKey, from netip.AddrPort, version uint16) *session {
@@ -105,25 +106,11 @@ func (s *session) listen(readable bool) (rest time.Duration, err error) {
 		if err != nil {
 			return 0, err
 		}
-		// Not reading is the answer to a flood: it fills the sender's buffers.
-		if rest = s.messages.ReserveN(time.Now(), s.cost(m)).Delay(); rest > 0 {
-			s.server.seeLimit(limitMessageRate)
+		if rest = s.rest(m); rest > 0 {
 			return rest, nil
 		}
 		readable = false
 	}
-}
-
-// cost is for how many messages one counts: what each other server is asked about,
-// or told, for several.
-func (s *session) cost(m message) int {
-	switch m.(type) {
-	case *register, *deregister:
-		if s.server.cluster != nil {
-			return min(costOfName, s.messages.Burst())
-		}
-	}
-	return 1
 }
 
 // next reads one message; nil if there is none. What crypto/tls has read ahead
@@ -170,14 +157,14 @@ func (s *session) serve(m message) error {
 	case *DialRequest:
 		srv.dial(s, m)
 	case *Answer:
-		srv.answer(s, m)
+		s.owed = srv.answer(s, m)
 	case *cancel:
 		if d := srv.dials.cancel(m.DialID, s.seat()); d != nil {
 			srv.seeAnswered(d, CodeCanceled)
 			srv.tellEnd(d.to, &cancel{DialID: d.id, Code: CodeCanceled})
 		}
 	case *Outcome:
-		srv.outcome(s.seat(), m)
+		s.owed = srv.outcome(s.seat(), m)
 	case *unknown:
 	default:
 		return errorf(CodeBadMessage, "a client does not send this (kind %d)", m.kind())
@@ -224,7 +211,7 @@ func (s *session) refuse(m *register, e *Error) {
 // dial.
 func (s *session) lookup(m *lookup) {
 	// Each may be a question to every server of a cluster.
-	if !s.server.lookupRates.Allow(s.fingerprint, time.Now()) {
+	if !s.server.pace.lookups.Allow(s.fingerprint, time.Now()) {
 		s.server.seeLimit(limitDialRate)
 		s.tell(&Error{Code: CodeBusy, Text: "too many lookups per second", Ref: m.Ref})
 		return

@@ -44,6 +44,7 @@ const (
 	limitIDs          = "ids_per_key"
 	limitDialRate     = "dial_rate"
 	limitMessageRate  = "message_rate"
+	limitSourceRate   = "message_rate_of_source"
 	limitDialsOut     = "pending_dials_of_caller"
 	limitDialsIn      = "pending_dials_of_callee"
 	limitDialsBetween = "pending_dials_of_source"
@@ -52,7 +53,7 @@ const (
 
 // LimitNames returns what [Trace.Limited] may be called with.
 func LimitNames() []string {
-	return []string{limitSource, limitKey, limitIDs, limitDialRate, limitMessageRate, limitDialsOut, limitDialsIn, limitDialsBetween, limitUnread}
+	return []string{limitSource, limitKey, limitIDs, limitDialRate, limitMessageRate, limitSourceRate, limitDialsOut, limitDialsIn, limitDialsBetween, limitUnread}
 }
 
 // of says which limit an Error is about.

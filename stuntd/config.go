@@ -128,6 +128,9 @@ type Limits struct {
 	// sender's socket: 500. How long a message may be is part of the
 	// protocol ([rendezvous.MaxMessage]).
 	MessageRate int
+	// MessageRatePerSource are those of all sessions of one source together, in
+	// bursts of as many: 1000. A dial counts for four.
+	MessageRatePerSource int
 	// IDsPerKey are the IDs that one key may hold: 32.
 	IDsPerKey int
 	// SessionsPerKey are the sessions that one key may have at a time: 16.
@@ -152,6 +155,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		{"HalfOpenPerSource", &l.HalfOpenPerSource, 64},
 		{"HandshakeRate", &l.HandshakeRate, 20},
 		{"MessageRate", &l.MessageRate, 500},
+		{"MessageRatePerSource", &l.MessageRatePerSource, 1000},
 		{"IDsPerKey", &l.IDsPerKey, 32},
 		{"SessionsPerKey", &l.SessionsPerKey, 16},
 		{"DialRate", &l.DialRate, 100},

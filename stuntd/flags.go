@@ -98,6 +98,7 @@ func (o *options) flagSet() *flag.FlagSet {
 	fs.DurationVar(&l.Handshake, "handshake-timeout", def.Handshake, "how long a client may take to finish its handshake")
 	fs.IntVar(&l.HandshakeRate, "max-handshake-rate", def.HandshakeRate, "TLS handshakes per second of one source")
 	fs.IntVar(&l.MessageRate, "max-message-rate", def.MessageRate, "messages per second of one session")
+	fs.IntVar(&l.MessageRatePerSource, "max-message-rate-per-source", def.MessageRatePerSource, "messages per second of all sessions of one source")
 	fs.IntVar(&l.IDsPerKey, "max-ids-per-key", def.IDsPerKey, "IDs that one key may hold")
 	fs.IntVar(&l.SessionsPerKey, "max-sessions-per-key", def.SessionsPerKey, "sessions of one key at a time")
 	fs.IntVar(&l.DialRate, "max-dial-rate", def.DialRate, "dials per second of one key")

@@ -175,13 +175,14 @@ func (s *Server) wire(network *sock.Net, pub public, l Limits, cfg *Config) {
 		Keepalive: cfg.Keepalive,
 		Hold:      cfg.NameHold,
 		Limits: rendezvous.Limits{
-			Handshakes:        -1, // ours are done before theirs begin
-			SessionsPerSource: max(1, l.ConnsPerSource*3/4),
-			IDsPerKey:         l.IDsPerKey,
-			SessionsPerKey:    l.SessionsPerKey,
-			DialRate:          l.DialRate,
-			PendingDials:      l.PendingDials,
-			MessageRate:       l.MessageRate,
+			Handshakes:           -1, // ours are done before theirs begin
+			SessionsPerSource:    max(1, l.ConnsPerSource*3/4),
+			IDsPerKey:            l.IDsPerKey,
+			SessionsPerKey:       l.SessionsPerKey,
+			DialRate:             l.DialRate,
+			PendingDials:         l.PendingDials,
+			MessageRate:          l.MessageRate,
+			MessageRatePerSource: l.MessageRatePerSource,
 		},
 	}
 	s.stun = &probe.Server{

@@ -25,7 +25,7 @@ type Limiter[K comparable] struct {
 type entry[K comparable] struct {
 	key  K
 	rate *rate.Limiter
-	seen time.Time
+	seen time.Time // the last time, or when it has waited for that
 }
 
 // Allow reports whether the key may do it once more, and counts that it does.
@@ -35,6 +35,25 @@ func (l *Limiter[K]) Allow(key K, now time.Time) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.of(key, now).rate.AllowN(now, 1)
+}
+
+// Reserve counts that the key does it n times, whether or not it may, and returns
+// for how long it is to do nothing more. More than Burst counts as that.
+func (l *Limiter[K]) Reserve(key K, n int, now time.Time) (wait time.Duration) {
+	if l.Rate == rate.Inf {
+		return 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.of(key, now)
+	wait = e.rate.ReserveN(now, min(n, l.Burst)).DelayFrom(now)
+	e.seen = now.Add(wait) // from then on it has some left again
+	return wait
+}
+
+// of returns what is known of a key that does something now. Caller holds mu.
+func (l *Limiter[K]) of(key K, now time.Time) *entry[K] {
 	l.forget(now)
 	e := l.keys[key]
 	if e == nil {
@@ -46,12 +65,15 @@ func (l *Limiter[K]) Allow(key K, now time.Time) bool {
 	}
 	l.recent.MoveToBack(e)
 	v := e.Value.(*entry[K])
-	v.seen = now
-	return v.rate.AllowN(now, 1)
+	if now.After(v.seen) {
+		v.seen = now
+	}
+	return v
 }
 
 // forget drops those that have their whole burst again: they are as if they had
-// never been here. Caller holds mu.
+// never been here. One that has to wait holds up those behind it as long. Caller
+// holds mu.
 func (l *Limiter[K]) forget(now time.Time) {
 	whole := time.Duration(float64(l.Burst) / float64(l.Rate) * float64(time.Second))
 	for e := l.recent.Front(); e != nil; e = l.recent.Front() {

@@ -39,10 +39,26 @@ func TestForgettingGivesNothing(t *testing.T) {
 	require.Len(t, l.keys, l.recent.Len())
 }
 
+// Who does more than it may waits for as long as that takes, and cannot be
+// forgotten meanwhile.
+func TestReserve(t *testing.T) {
+	l := Limiter[string]{Rate: 10, Burst: 3}
+	require.Zero(t, l.Reserve("a", 3, at))
+	require.Equal(t, 100*time.Millisecond, l.Reserve("a", 1, at))
+	require.Equal(t, 400*time.Millisecond, l.Reserve("a", 3, at), "after what waits already")
+	require.Zero(t, l.Reserve("b", 1, at), "another one has its own")
+	require.Equal(t, 700*time.Millisecond, l.Reserve("a", 1000, at), "never longer for one than for a burst")
+	require.Equal(t, 500*time.Millisecond, l.Reserve("a", 1, at.Add(300*time.Millisecond)))
+	require.False(t, l.Allow("a", at.Add(750*time.Millisecond)), "it is remembered while it waits, and its whole burst after")
+	l.Allow("b", at.Add(2*time.Second))
+	require.Len(t, l.keys, 1, "and then not")
+}
+
 func TestNoLimit(t *testing.T) {
 	l := Limiter[int]{Rate: rate.Inf}
 	for range 1000 {
 		require.True(t, l.Allow(1, at))
+		require.Zero(t, l.Reserve(1, 1, at))
 	}
 	require.Zero(t, l.recent.Len())
 }

@@ -33,6 +33,7 @@ var limits = []limit{
 	{"ids_per_key", "IDs of one key", "-max-ids-per-key"},
 	{"dial_rate", "dials, or lookups, per second of one key", "-max-dial-rate"},
 	{"message_rate", "messages per second of one session; more wait in its own socket", "-max-message-rate"},
+	{"message_rate_of_source", "those of one source, or of one IPv6 /48, which gets four times as many", "-max-message-rate-per-source"},
 	{"pending_dials_of_caller", "unanswered dials of one caller", "-max-pending-dials"},
 	{"pending_dials_of_callee", "unanswered dials to one callee", "-max-pending-dials"},
 	{"pending_dials_of_source", "unanswered dials from one source to one callee", "-max-pending-dials"},
