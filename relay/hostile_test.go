@@ -140,6 +140,13 @@ func TestLimits(t *testing.T) {
 		now.Add(1)
 		require.NoError(t, ReadStatus(open(t, addr, td, "")))
 	})
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		s := &Server{Full: func() bool { return true }}
+		td, _ := tickets()
+		require.ErrorIs(t, status(t, open(t, serve(t, s), td, "")), Busy)
+		requireMet(t, s, limitMemory)
+	})
 	t.Run("pairs", func(t *testing.T) {
 		t.Parallel()
 		s := &Server{Limits: Limits{Pairs: 1}}

@@ -81,13 +81,6 @@ func TestReset(t *testing.T) {
 
 // TestLeavesNothing: pairs that have come and gone leave no file behind.
 func TestLeavesNothing(t *testing.T) {
-	files := func() int {
-		fds, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Skip("how many files are open is not to be seen here")
-		}
-		return len(fds)
-	}
 	s := &Server{}
 	addr := serve(t, s)
 	churn := func() {
@@ -101,12 +94,48 @@ func TestLeavesNothing(t *testing.T) {
 		require.Eventually(t, func() bool { return s.Stats().Pairs == 0 }, 10*time.Second, time.Millisecond)
 	}
 	churn()
-	before := files()
+	before := files(t)
 	churn()
+	requireFiles(t, before)
+}
+
+// files returns how many this process has open.
+func files(t *testing.T) int {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("how many files are open is not to be seen here")
+	}
+	return len(fds)
+}
+
+// requireFiles shows that no more files are open, soon.
+func requireFiles(t *testing.T, most int) {
+	t.Helper()
 	require.Eventually(t, func() bool {
 		runtime.GC() // a pipe that rests in the runtime's pool goes with it
-		return files() <= before
+		return files(t) <= most
 	}, 10*time.Second, time.Millisecond)
+}
+
+// TestIdleHoldsNothing: pairs that have carried much and are silent hold their two
+// sockets, and no pipe.
+func TestIdleHoldsNothing(t *testing.T) {
+	const pairs, some = 20, 3 << 19
+	addr := serve(t, &Server{})
+	a, b := join(t, addr)
+	a.Close()
+	b.Close()
+	before := files(t)
+	for range pairs {
+		a, b := join(t, addr)
+		for _, x := range [][2]net.Conn{{a, b}, {b, a}} {
+			go x[0].Write(make([]byte, some)) // until it is read
+			_, err := io.ReadFull(x[1], make([]byte, some))
+			require.NoError(t, err)
+		}
+	}
+	requireFiles(t, before+pairs*4) // both ends of both sockets are in this process
 }
 
 // TestShutdown: pairs have until the end of its ctx, those who wait are told.

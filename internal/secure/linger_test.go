@@ -40,8 +40,10 @@ func TestLinger(t *testing.T) {
 			x, y := tcppipe.New("", room)
 			a, b := testConns(t, x, y)
 			lingers(a)
-			_, err := b.Write([]byte("unread"))
+			go b.Write(make([]byte, 20*room)) // until it is taken
+			_, err := io.ReadFull(a, make([]byte, 3*room))
 			require.NoError(t, err)
+			require.True(t, a.in.big != nil, "most is unread, and in memory")
 			require.NoError(t, a.SetWriteDeadline(time.Now().Add(time.Second)))
 			n, err := a.Write(sent) // most of it is pending
 			require.Error(t, err)
@@ -50,6 +52,7 @@ func TestLinger(t *testing.T) {
 			require.LessOrEqual(t, time.Since(began), farewell+glance)
 			_, err = a.Write(sent)
 			require.ErrorIs(t, err, net.ErrClosed, "at once: %v", time.Since(began))
+			require.True(t, a.in.big == nil, "what nobody reads is not kept")
 			tt.peer(t, b)
 			got, err := io.ReadAll(b)
 			require.NoError(t, err)

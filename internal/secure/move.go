@@ -172,7 +172,8 @@ func (c *Conn) settle() (over bool) {
 		}
 		c.from, c.in.switched = c.legs.advance(&c.legs.in), time.Time{}
 	}
-	return c.in.eof && len(c.in.plain) == 0
+	c.in.drop()
+	return c.in.eof
 }
 
 // unsettled reports whether the receiving direction has a leg to go to.

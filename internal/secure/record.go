@@ -219,6 +219,12 @@ func (r *reader) release() {
 	}
 }
 
+// drop gives up what was not read, and what is not a whole record.
+func (r *reader) drop() {
+	r.plain, r.r = nil, r.w
+	r.release()
+}
+
 // writer is the sending direction. Its owner holds the lock of its Conn.
 //
 // A sealed record is final: it is sent as it is, whatever happens, because a second plaintext under the same nonce
