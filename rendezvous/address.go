@@ -198,14 +198,24 @@ func (a ServerAddr) others() string {
 	return s
 }
 
+// keyExchanges are what a client offers, and not the post-quantum one that
+// crypto/tls would begin with. What a session carries is no secret for decades:
+// names, addresses, tokens that expire, and the messages of a handshake that is
+// X25519 itself, on which alone the secrecy of a connection hangs. In return the first message is a
+// quarter as long and one segment, a server keeps 2.6 KiB less for as long as the
+// session lives, and both have less to compute. P-256, for which no key goes along,
+// is for servers that FIPS 140 forbids X25519. A server takes what anybody offers.
+var keyExchanges = []tls.CurveID{tls.X25519, tls.CurveP256}
+
 // tlsConfig returns how a client with the certificate talks to the server.
 func (a ServerAddr) tlsConfig(cert tls.Certificate, roots *x509.CertPool) *tls.Config {
 	cfg := &tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		NextProtos:   []string{ALPN},
-		ServerName:   a.Host,
-		RootCAs:      roots,
-		Certificates: []tls.Certificate{cert},
+		MinVersion:       tls.VersionTLS13,
+		CurvePreferences: keyExchanges,
+		NextProtos:       []string{ALPN},
+		ServerName:       a.Host,
+		RootCAs:          roots,
+		Certificates:     []tls.Certificate{cert},
 	}
 	if a.Pin != (Pin{}) {
 		cfg.InsecureSkipVerify = true // for VerifyConnection, which asks for more

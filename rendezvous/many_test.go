@@ -98,7 +98,7 @@ func heapInUse() int64 {
 
 // enter makes a session, registered under its number.
 func (h *hall) enter(b *testing.B, i int, config *tls.Config, server ServerAddr) *peer {
-	near, far := newMemoryConns(net.TCPAddr{IP: net.IPv4(10, byte(i>>16), byte(i>>8), byte(i)), Port: 1024 + i%60000})
+	near, far := newMemoryConns(addressOf(i))
 	key := newKey(b)
 	cert, err := Certificate(key)
 	if err != nil {
@@ -107,26 +107,43 @@ func (h *hall) enter(b *testing.B, i int, config *tls.Config, server ServerAddr)
 	p := &peer{t: b, conn: tls.Client(far, server.tlsConfig(cert, nil)), key: key}
 	begun := make(chan error, 1)
 	go func() { begun <- h.server.ServeConn(b.Context(), tls.Server(near, config)) }() // ends with the beginning
-	var hi []byte
-	for _, m := range []message{&hello{Min: 1, Max: 1}, &Info{Candidates: make([]byte, 120), Report: make([]byte, 250)}, &register{Ref: 1, ID: fmt.Sprint("n", i)}} {
-		f, err := encode(m)
-		if err != nil {
-			b.Error(err)
-		}
-		hi = append(hi, f...)
-	}
-	if _, err := p.conn.Write(hi); err != nil {
+	if err := enroll(p.conn, i); err != nil {
 		b.Error(err)
-	}
-	for range 2 {
-		if _, err := readMessage(p.conn, func() {}); err != nil {
-			b.Error(err)
-		}
 	}
 	if err := <-begun; err != nil {
 		b.Error(err)
 	}
 	return p
+}
+
+// addressOf is where a client over memory comes from: no two are one source.
+func addressOf(i int) net.TCPAddr {
+	return net.TCPAddr{IP: net.IPv4(10, byte(i>>16), byte(i>>8), byte(i)), Port: 1024 + i%60000}
+}
+
+// enroll says what a node says that comes, and waits until it is registered.
+func enroll(conn *tls.Conn, i int) error {
+	var hi []byte
+	for _, m := range []message{&hello{Min: 1, Max: 1}, &Info{Candidates: make([]byte, 120), Report: make([]byte, 250)}, &register{Ref: 1, ID: fmt.Sprint("n", i)}} {
+		f, err := encode(m)
+		if err != nil {
+			return err
+		}
+		hi = append(hi, f...)
+	}
+	if _, err := conn.Write(hi); err != nil {
+		return err
+	}
+	for _, want := range []kind{(*Welcome)(nil).kind(), (*registered)(nil).kind()} {
+		m, err := readMessage(conn, func() {})
+		if err == nil && m.kind() != want {
+			err = fmt.Errorf("a message of kind %d: %+v", m.kind(), m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (h *hall) pick() *peer { return h.seats[mathrand.N(len(h.seats))] }
@@ -152,7 +169,10 @@ func (h *hall) dial(b *testing.B, from, to *peer) time.Duration {
 type memoryConn struct {
 	in, out *memoryFlow
 	remote  net.TCPAddr
-	over    bool // the deadline for reads; owned by the reader
+
+	// Owned by the reader:
+	over  bool          // the deadline for reads
+	turns chan struct{} // has one of the reader's, which it gives away while it waits; nil: none
 }
 
 type memoryFlow struct {
@@ -200,8 +220,16 @@ func (c *memoryConn) Read(b []byte) (int, error) {
 		case c.over:
 			return 0, os.ErrDeadlineExceeded
 		}
-		<-c.in.more
+		c.wait()
 	}
+}
+
+func (c *memoryConn) wait() {
+	if c.turns != nil {
+		<-c.turns
+		defer func() { c.turns <- struct{}{} }()
+	}
+	<-c.in.more
 }
 
 func (c *memoryConn) Write(b []byte) (int, error) {

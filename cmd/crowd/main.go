@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -34,14 +35,21 @@ func main() {
 	flag.BoolVar(&c.Kill, "kill", true, "at the end kill the server (SIGKILL), start it again, and see all come back")
 	flag.DurationVar(&c.Drain, "drain", 0, "then stop it with so much time for the nodes to leave in, start it again, and see all come back; 0: don't")
 	flag.DurationVar(&c.Patience, "patience", 5*time.Minute, "how long all may take, each time")
+	into := flag.String("into", "", "write the tables into this Markdown `file`, between <!-- crowd --> and <!-- /crowd --> and so on, instead of stdout")
+	svg := flag.String("svg", "", "draw what a node costs against their number into this `file`")
 	flag.Parse()
 	if err := parse(*sizes, &c.Sizes); err != nil || flag.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "crowd: wrong arguments; -h lists the flags")
 		os.Exit(2)
 	}
 	res, err := crowd.Run(ctx, c)
-	if res != nil {
+	if *into == "" && res != nil {
 		res.WriteMarkdown(os.Stdout)
+	} else if err == nil {
+		err = res.WriteInto(*into)
+	}
+	if *svg != "" && err == nil {
+		err = draw(*svg, res)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "crowd:", err)
@@ -58,4 +66,12 @@ func parse(s string, sizes *[]int) error {
 		*sizes = append(*sizes, n)
 	}
 	return nil
+}
+
+func draw(file string, res *crowd.Result) error {
+	var b bytes.Buffer
+	if err := res.WriteSVG(&b); err != nil {
+		return err
+	}
+	return os.WriteFile(file, b.Bytes(), 0o644)
 }

@@ -50,7 +50,7 @@ func (r *run) wait(ctx context.Context, total int, done func(Count) bool) (c Cou
 // away ends the server with stop, starts another at once, and measures how all
 // come back to that.
 func (r *run) away(ctx context.Context, how string, total int, stop func() error) (back Return, err error) {
-	back = Return{How: how}
+	back = Return{How: how, Nodes: total}
 	before, err := r.count(ctx)
 	if err != nil {
 		return back, err

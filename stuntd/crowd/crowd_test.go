@@ -51,7 +51,7 @@ func TestRun(t *testing.T) {
 	}
 	var tables bytes.Buffer
 	require.NoError(t, res.WriteMarkdown(&tables))
-	require.Contains(t, tables.String(), "\n| SIGKILL |")
+	require.Contains(t, tables.String(), "\n| 200 | SIGKILL |")
 }
 
 // A measurement that is given up leaves nothing behind, and one that cannot be

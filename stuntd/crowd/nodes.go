@@ -42,8 +42,13 @@ func newNodes(server string, keepalive time.Duration) (*nodes, error) {
 	return c, nil
 }
 
-// tls returns how a node talks to the server.
-func (c *nodes) tls(cert tls.Certificate) *tls.Config { return pinned(c.server, cert) }
+// tls returns how a node talks to the server: it offers the key exchanges that a
+// Client does, where raiders have the server do the costliest.
+func (c *nodes) tls(cert tls.Certificate) *tls.Config {
+	config := pinned(c.server, cert)
+	config.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256}
+	return config
+}
 
 // pinned is the TLS of a client of a server. Only the pin is asked for: with a
 // certificate of some CA a node would do more, and the server the same.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"time"
 
@@ -49,6 +50,7 @@ type Row struct {
 // A Return is that of all nodes to a server that was away.
 type Return struct {
 	How    string
+	Nodes  int
 	Away   time.Duration // from its end to the next one's "ready"
 	Back   time.Duration // from its end to all nodes being registered
 	Half   time.Duration // to half of them
@@ -59,9 +61,11 @@ type Return struct {
 
 // A Result is what Run has measured.
 type Result struct {
-	Empty   HostStats // a server without nodes
-	Rows    []Row
-	Returns []Return
+	Conditions string    // under which the rows were measured, in words
+	Cluster    bool      // several servers
+	Empty      HostStats // a server without nodes
+	Rows       []Row
+	Returns    []Return
 }
 
 // A run is one measurement under way.
@@ -80,7 +84,7 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 		return nil, err
 	}
 	defer r.end()
-	res := &Result{}
+	res := &Result{Conditions: r.conditions(runtime.NumCPU()), Cluster: r.Servers > 1}
 	if err := r.open(ctx, &res.Empty); err != nil {
 		return res, err
 	}
