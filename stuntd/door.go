@@ -172,9 +172,10 @@ type conn struct {
 
 	// Owned by the reader: the byte that told the protocols apart, until it
 	// is read again.
-	first  byte
-	unread bool
-	turns  turns // has one, which a read gives away while it waits; nil: none
+	first   byte
+	unread  bool
+	records *records // what TLS reads through while it shakes hands; nil: nothing is between
+	turns   turns    // has one, which a read gives away while it waits; nil: none
 
 	halfOpen, gone bool // guarded by door.mu
 }
@@ -199,6 +200,29 @@ func (c *conn) Read(b []byte) (int, error) {
 		b[0], c.unread = c.first, false
 		return 1, nil // more may not have come yet: do not wait for it
 	}
+	for c.records != nil && len(b) > 0 {
+		if n := c.records.next(b); n > 0 {
+			return n, nil
+		}
+		if c.turns == nil && c.records.empty() {
+			c.records.release()
+			c.records = nil
+			break
+		}
+		if err := c.records.fill(c.receive); err != nil {
+			return 0, err
+		}
+	}
+	return c.receive(b)
+}
+
+// wholeRecords has Read hand on whole TLS records until the handshake is over.
+func (c *conn) wholeRecords() {
+	c.records, c.unread = newRecords(c.first), false
+}
+
+// receive reads from the network.
+func (c *conn) receive(b []byte) (int, error) {
 	if c.turns != nil {
 		<-c.turns
 		defer func() { c.turns <- struct{}{} }()

@@ -165,6 +165,7 @@ func (m *mux) secure(ctx context.Context, c *conn, stop func() bool) {
 		c.Close() // gives its place back
 		return
 	}
+	c.wholeRecords()
 	tc := tls.Server(c, m.tls)
 	if err := m.turns.handshake(tc, c); err != nil { // bounded by the deadline on c, and ctx closes it
 		m.drop(c, "tls", err)

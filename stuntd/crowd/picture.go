@@ -83,7 +83,7 @@ func (r *Result) WriteSVG(w io.Writer) error {
 		c.draw(&b, r.Rows)
 		fmt.Fprintln(&b, "</g>")
 	}
-	fmt.Fprintf(&b, `<text class="axis" x="%d" y="%d">Against the number of nodes, which grows by a factor from left to right. %s</text>`+"\n</svg>\n",
+	fmt.Fprintf(&b, `<text class="axis" x="%d" y="%d">Against the number of nodes, on a logarithmic axis. %s</text>`+"\n</svg>\n",
 		pictureGap, pictureHeight-8, r.Conditions)
 	_, err := w.Write(b.Bytes())
 	return err
@@ -104,8 +104,8 @@ func (c *chart) draw(b *bytes.Buffer, rows []Row) {
 			y(v), chartWidth, y(v)+4, fmt.Sprintf("%.4g", v))
 	}
 	if c.aim > 0 {
-		fmt.Fprintf(b, `<path class="aim" d="M0 %.1fH%d"/><text class="axis right" x="%d" y="%.1f">aim: %g</text>`+"\n",
-			y(c.aim), chartWidth, chartWidth, y(c.aim)-4, c.aim)
+		fmt.Fprintf(b, `<path class="aim" d="M0 %.1fH%d"/><text class="axis" x="4" y="%.1f">aim: %g</text>`+"\n",
+			y(c.aim), chartWidth, y(c.aim)+13, c.aim)
 	}
 	x := sizeAxis(rows)
 	for _, row := range rows {
@@ -116,11 +116,18 @@ func (c *chart) draw(b *bytes.Buffer, rows []Row) {
 			fmt.Fprintf(b, `<circle class="%s" cx="4" cy="%d" r="4"/><text class="axis" x="12" y="%d">%s</text>`+"\n", l.class, -26+14*i, -22+14*i, l.name)
 		}
 		l.draw(b, rows, func(i int) (float64, float64) { return x(rows[i].Nodes), y(l.values[i]) }, c.format+" "+c.unit)
+		if last := len(l.values) - 1; last >= 0 {
+			above := y(l.values[last]) - 8
+			if c.aim > 0 && math.Abs(above-4-y(c.aim)) < 12 { // where it would be struck through
+				above += 26
+			}
+			fmt.Fprintf(b, `<text class="%s right" x="%.1f" y="%.1f">%s</text>`+"\n", l.class, x(rows[last].Nodes), above, fmt.Sprintf(c.format+" "+c.unit, l.values[last]))
+		}
 	}
 }
 
 // draw draws a line through the points, each of which says its value when pointed
-// at; the last one says it always.
+// at.
 func (l *curve) draw(b *bytes.Buffer, rows []Row, at func(int) (x, y float64), format string) {
 	var line, points bytes.Buffer
 	for i, v := range l.values {
@@ -132,8 +139,6 @@ func (l *curve) draw(b *bytes.Buffer, rows []Row, at func(int) (x, y float64), f
 		return
 	}
 	fmt.Fprintf(b, `<path class="%s" d="%s"/>`+"\n%s", l.class, &line, &points)
-	x, y := at(len(l.values) - 1)
-	fmt.Fprintf(b, `<text class="%s right" x="%.1f" y="%.1f">%s</text>`+"\n", l.class, x, y-8, fmt.Sprintf(format, l.values[len(l.values)-1]))
 }
 
 // sizeAxis says where on the axis a number of nodes is: the same factor is the
