@@ -69,12 +69,12 @@ func (c *Conn) Write(b []byte) (int, error) {
 //
 // What was written before goes out first. Close waits a second at most for the
 // kernel to take it. A connection in records is then read in the background, for
-// nobody, until the peer has ended its stream, too, for 5 s at most, and for one once
-// its node is closed: what comes for a socket that is closed would make the
-// kernel drop what the peer has not got. In Raw mode it is the kernel's own Close,
-// which does. With [Config.Resume], what the peer has not got is sent over another
-// path if need be, for Config.ResumeTimeout at most, and while the process and its
-// node live.
+// nobody, until the peer has ended its stream, too, or for 5 s: what comes for a
+// socket that is closed would make the kernel drop what the peer has not got. The
+// Close of its node waits a second for that, and ends it. In Raw mode it is the
+// kernel's own close, and may drop that. With [Config.Resume], what the peer has not
+// got is sent over another path if need be, for Config.ResumeTimeout at most, and
+// while the process and its node live.
 func (c *Conn) Close() error {
 	c.settled()
 	err := c.rw.Close()
