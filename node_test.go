@@ -64,3 +64,21 @@ func TestCloseWaits(t *testing.T) {
 		require.NoError(t, <-closed)
 	}
 }
+
+// TestCloseEndsLingering: connections that linger for a peer who does not end
+// linger no more when the node is closed. Not parallel: it counts those of all.
+func TestCloseEndsLingering(t *testing.T) {
+	w := newWorld(t, 4*time.Millisecond)
+	a, b := w.node(w.at("a", ""), stunt.Config{ID: "a"}), w.node(w.at("b", ""), stunt.Config{})
+	l := connect(t, b, listen(t, a, 0))
+	defer l.close()
+	lingering := func() int {
+		stacks := make([]byte, 1<<20)
+		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "created by github.com/gostunt/stunt.(*lingering).take")
+	}
+	before := lingering()
+	require.NoError(t, l.dialer.Close())
+	require.Positive(t, lingering())
+	require.NoError(t, b.Close())
+	require.LessOrEqual(t, lingering(), before)
+}
