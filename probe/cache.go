@@ -183,13 +183,29 @@ func confirm(ctx context.Context, cfg Config, r *Report) error {
 		return fmt.Errorf("the public address is now %v", f.first.Addr())
 	case kept != (r.PortPreserving == Yes):
 		return errors.New("ports are preserved now, or were")
-	case now != r.Mapping && !(now == APDM && r.Mapping == SessionDependent): // which takes a second connection to tell
+	case !f.fits(r.Mapping, now):
 		return fmt.Errorf("the mapping is now %v", now)
 	case tri(hasGlobal6(cfg.Net)) != r.IPv6.Global:
 		return errors.New("IPv6 has come or gone")
 	}
 	r.Local = []netip.Addr{f.local.Addr()} // which may change within a network
 	return nil
+}
+
+// fits reports whether the mapping that was found before can be what is seen now:
+// less is seen where of the servers that lend their addresses one is gone, and
+// without a second connection.
+func (f *seen) fits(had, now Mapping) bool {
+	byPort, byAddr := f.port.IsValid(), f.addr.IsValid()
+	switch {
+	case now == had, now == APDM && had == SessionDependent:
+		return true
+	case !byPort && !byAddr:
+		return now == MappingUnknown && had != NoNAT
+	case byPort && byAddr:
+		return false
+	}
+	return had == ADM && (now == EIM && byPort || now == APDM && byAddr)
 }
 
 // path is the identity's file: its name is a hash, as an identity may be long

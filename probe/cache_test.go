@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -89,6 +90,31 @@ func TestRemind(t *testing.T) {
 	e.Network = here
 	e.remind(&cfg)
 	require.Equal(t, []netip.AddrPort{e.Other, e.Other6}, []netip.AddrPort{cfg.Other, cfg.Other6})
+}
+
+// A server that has lost its other address, or has one now, has nobody measured
+// anew who is behind the same NAT.
+func TestFits(t *testing.T) {
+	local := netip.MustParseAddrPort("192.168.1.5:40000")
+	for _, tt := range []struct {
+		port, addr string // beside 5000 at the server itself
+		fits       []Mapping
+	}{
+		{"5000", "5000", []Mapping{EIM}},
+		{"5000", "5001", []Mapping{ADM}},
+		{"5001", "5002", []Mapping{APDM, SessionDependent}},
+		{"5000", "", []Mapping{EIM, ADM}},
+		{"5001", "", []Mapping{APDM, SessionDependent}},
+		{"", "5000", []Mapping{EIM}},
+		{"", "5001", []Mapping{ADM, APDM, SessionDependent}},
+		{"", "", []Mapping{EIM, ADM, APDM, SessionDependent}},
+	} {
+		f := seen{local: local, first: addr("5000"), port: addr(tt.port), addr: addr(tt.addr)}
+		now, _ := f.judge(false)
+		for _, had := range []Mapping{NoNAT, EIM, ADM, APDM, SessionDependent} {
+			require.Equal(t, slices.Contains(tt.fits, had), f.fits(had, now), "%q, %q: %v was found before", tt.port, tt.addr, had)
+		}
+	}
 }
 
 func withLog(c Config) Config {

@@ -28,6 +28,7 @@ type lenders struct {
 type asked struct {
 	host *natlab.Host
 	of   *Server
+	v6   bool // as well
 }
 
 // server runs a server on a host of its own, at some ports.
@@ -36,11 +37,16 @@ func (l *lenders) server(name string, link natlab.Link, from []Lender, ports ...
 	s := &Server{Net: &sock.Net{Open: h.Do}, Lenders: func() []Lender { return from }}
 	ctx, cancel := context.WithCancel(l.Context())
 	var lns []*net.TCPListener
-	for _, port := range ports {
-		ln, err := s.Net.ListenExclusive(ctx, h.AddrPort(port).String())
-		require.NoError(l, err)
-		lns = append(lns, ln)
-		s.Alternates = append(s.Alternates, sock.AddrPort(ln.Addr()))
+	for _, a := range []netip.Addr{h.Addr(), h.Addr6()} {
+		if !a.IsValid() {
+			continue
+		}
+		for _, port := range ports {
+			ln, err := s.Net.ListenExclusive(ctx, netip.AddrPortFrom(a, port).String())
+			require.NoError(l, err)
+			lns = append(lns, ln)
+			s.Alternates = append(s.Alternates, sock.AddrPort(ln.Addr()))
+		}
 	}
 	run(l, ctx, cancel, s.ServeConn, lns)
 	return s
@@ -70,7 +76,7 @@ func (l *lenders) behind(of *Server, group string, names ...string) {
 }
 
 func (l *lenders) put(of *Server, id string, c nat.Config) {
-	l.asked[id] = asked{l.lab.Host(id, l.lab.NAT("nat "+id, nil, c, home), natlab.Link{}), of}
+	l.asked[id] = asked{l.lab.Host(id, l.lab.NAT("nat "+id, nil, c, home), natlab.Link{}), of, false}
 }
 
 // ask runs all probes, by group and NAT.
@@ -80,7 +86,11 @@ func (l *lenders) ask() map[string]*Report {
 	var g errgroup.Group
 	for id, a := range l.asked {
 		g.Go(func() error {
-			r, err := Run(l.Context(), Config{Net: &sock.Net{Open: a.host.Do}, Server: a.of.Alternates[0]})
+			cfg := Config{Net: &sock.Net{Open: a.host.Do}, Server: a.of.Alternates[0]}
+			if a.v6 {
+				cfg.Server6 = a.of.Alternates[len(a.of.Alternates)/2]
+			}
+			r, err := Run(l.Context(), cfg)
 			mu.Lock()
 			defer mu.Unlock()
 			reports[id] = r
@@ -113,6 +123,14 @@ func TestLentAddress(t *testing.T) {
 	near1 := l.server("near 1", here, lender(near2, by(near2, 0)), two...)
 	l.behind(near1, "near", "eim-eif", "adm-delta1", "eim-icmp", "apdm-random")
 
+	firewall, _ := nat.Profile("eim-eif")
+	l.put(near1, "near IPv6", firewall)
+	if l.asked["near IPv6"].host.Addr6().IsValid() {
+		a := l.asked["near IPv6"]
+		a.v6 = true
+		l.asked["near IPv6"] = a
+	}
+
 	far2 := l.server("far 2", far, nil, two...)
 	far1 := l.server("far 1", here, lender(far2, by(far2, 150*time.Millisecond)), two...)
 	l.behind(far1, "far", "eim-adf", "linux", "eim-icmp", "eim-rst", "no-syn-in", "apdm-delta1")
@@ -135,7 +153,7 @@ func TestLentAddress(t *testing.T) {
 	reports := l.ask()
 	for group, of := range map[string]*Server{"near": near1, "far": far1} {
 		for id, a := range l.asked {
-			if a.of != of || id == "far-off" {
+			if a.of != of || id == "far-off" || id == "near IPv6" {
 				continue
 			}
 			r := reports[id]
@@ -144,6 +162,10 @@ func TestLentAddress(t *testing.T) {
 			require.Equal(t, 6, r.Path.Hops, id)
 		}
 		require.NotZero(t, of.Stats().Borrowed["timeout"])
+	}
+	if l.asked["near IPv6"].v6 { // of one address it would be ADF, with a note
+		r := reports["near IPv6"]
+		require.Equal(t, []any{EIF, EIF, []string(nil)}, []any{r.Filtering, r.IPv6.Filtering, r.Ambiguous})
 	}
 	for id, want := range map[string]struct {
 		mapping   Mapping
