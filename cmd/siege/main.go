@@ -27,7 +27,7 @@ func main() {
 	flag.IntVar(&c.Nodes, "nodes", 1000, "honest `nodes`, which dial all the time")
 	flag.IntVar(&c.Rate, "rate", 400, "their `dials` per second")
 	flag.IntVar(&c.PerSecond, "blows", 1000, "`blows` per second of an attack: connections or messages")
-	flag.DurationVar(&c.For, "for", 6*time.Second, "how long each attack lasts, in six rounds, and the quiet before each of these")
+	flag.DurationVar(&c.For, "for", 10*time.Second, "how long each attack lasts, in six rounds; before each of these as long a quiet, and the same attack on another server")
 	into := flag.String("into", "", "write into this Markdown `file`, between <!-- siege --> and <!-- /siege -->, instead of stdout")
 	flag.Parse()
 	if flag.NArg() > 0 {

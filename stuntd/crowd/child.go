@@ -41,6 +41,7 @@ func Child() bool {
 		debug.SetGCPercent(300)
 		service = &Nodes{}
 	case roleRaiders:
+		stepBack()
 		service = &Raiders{}
 	}
 	signal.Ignore(os.Interrupt) // which a terminal sends to all; the parent ends us
@@ -75,9 +76,6 @@ func start(role string) (*process, error) {
 		return nil, err
 	}
 	p := &process{cmd: exec.Command(exe), role: role}
-	if role == roleRaiders { // who bring machines of their own, elsewhere
-		p.cmd = exec.Command("nice", "-n", "10", exe)
-	}
 	p.cmd.Env = append(os.Environ(), roleEnv+"="+role)
 	p.cmd.Stderr = os.Stderr
 	in, err := p.cmd.StdinPipe()

@@ -65,6 +65,13 @@ func (h *Host) Stats(_ Nothing, s *HostStats) error {
 	return nil
 }
 
+// Parts returns the server's part of each dial since the last time, and measures
+// nothing else.
+func (h *Host) Parts(_ Nothing, took *[]time.Duration) error {
+	*took = h.dials.take()
+	return nil
+}
+
 // CPU returns how much processor time the server has used.
 func (h *Host) CPU(_ Nothing, d *time.Duration) error {
 	*d = processorTime()

@@ -100,6 +100,15 @@ func (h *hosts) stats(ctx context.Context) (all HostStats, err error) {
 	return all, err
 }
 
+// parts returns the servers' part of each dial since the last time.
+func (h *hosts) parts(ctx context.Context) (all []time.Duration, err error) {
+	each := make([][]time.Duration, len(h.running))
+	err = h.each(ctx, func(ctx context.Context, i int) error {
+		return h.running[i].call(ctx, "Parts", Nothing(0), &each[i])
+	})
+	return slices.Concat(each...), err
+}
+
 // cpu returns how much processor time they use while f runs.
 func (h *hosts) cpu(ctx context.Context, f func() error) (time.Duration, error) {
 	before, err := h.used(ctx)

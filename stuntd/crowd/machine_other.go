@@ -17,3 +17,5 @@ func openFiles() (int, error) {
 }
 
 func filesOpen() int { return 0 }
+
+func stepBack() {}

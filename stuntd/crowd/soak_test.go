@@ -29,7 +29,7 @@ func BenchmarkSiege(b *testing.B) {
 		failed, of := s[0].Failed()
 		require.Zero(b, failed, "of %d", of)
 		b.ReportMetric(s[0].Ratio(), "times-p99")
-		b.ReportMetric(float64(typical(s[0].Under).P99.Microseconds()), "µs-p99")
+		b.ReportMetric(float64(typical(s[0].Under, answers).P99.Microseconds()), "µs-p99")
 	}
 }
 
