@@ -107,12 +107,12 @@ func TestDialContextEnds(t *testing.T) {
 	_, err := b.DialContext(done, "tcp", "a")
 	require.ErrorIs(t, err, context.Canceled, "cancelled before")
 
-	during, cancel := context.WithCancel(t.Context())
+	during, hangUp := context.WithCancel(t.Context())
 	var once sync.Once
 	b2 := w.node(w.behind("b2", "apdm-random"), stunt.Config{Trace: &stunt.Trace{
 		Step: func(s stunt.Step) {
 			if s.Phase == stunt.PhaseFired {
-				once.Do(cancel)
+				once.Do(hangUp)
 			}
 		}}})
 	_, err = b2.DialContext(during, "tcp", "a")
