@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/netip"
 	"strings"
 	"testing"
@@ -179,29 +178,12 @@ func TestLentDialBack(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, at[3], a.other)
 
-	type visit struct {
-		from netip.AddrPort
-		t    token
-	}
-	visits := make(chan visit, 8) // closed by the goroutine when ln is
-	go func() {
-		defer close(visits)
-		for {
-			v, err := ln.AcceptTCP()
-			if err != nil {
-				return
-			}
-			var got token
-			io.ReadFull(v, got[:])
-			visits <- visit{sock.AddrPort(v.RemoteAddr()), got}
-			sock.Abort(v)
-		}
-	}()
+	visits := visitsTo(ln)
 	for change, from := range map[byte]netip.AddrPort{changePort: at[1], changeIP: at[2], changeIP | changePort: at[3]} {
 		a, err := exchange(t.Context(), c, ask{change: change})
 		require.NoError(t, err)
 		require.Equal(t, connected, a.dialled.outcome)
-		require.Equal(t, visit{from, a.dialled.token}, <-visits)
+		require.Equal(t, dialBackVisit{from, a.dialled.token}, <-visits)
 	}
 	free, err := new(sock.Net).Listen(t.Context(), netip.AddrPortFrom(at[2].Addr(), 0))
 	require.NoError(t, err)
@@ -209,7 +191,7 @@ func TestLentDialBack(t *testing.T) {
 	free.Close()
 	a, err = exchange(t.Context(), c, ask{change: changeIP, from: from.Port()})
 	require.NoError(t, err)
-	require.Equal(t, visit{from, a.dialled.token}, <-visits)
+	require.Equal(t, dialBackVisit{from, a.dialled.token}, <-visits)
 
 	gone, err := new(sock.Net).Listen(t.Context(), sock.Loopback(0))
 	require.NoError(t, err)

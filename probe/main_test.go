@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"testing"
@@ -87,4 +88,29 @@ func dial(t *testing.T, to netip.AddrPort) *net.TCPConn {
 	require.NoError(t, err)
 	t.Cleanup(func() { sock.Abort(c) })
 	return c
+}
+
+// dialBackVisit is one dial back: where it came from, and what it brought.
+type dialBackVisit struct {
+	from netip.AddrPort
+	t    token
+}
+
+// visitsTo takes the dial backs to ln, which ends it when it is closed.
+func visitsTo(ln *net.TCPListener) <-chan dialBackVisit {
+	visits := make(chan dialBackVisit, 8) // closed by the goroutine
+	go func() {
+		defer close(visits)
+		for {
+			v, err := ln.AcceptTCP()
+			if err != nil {
+				return
+			}
+			var got token
+			io.ReadFull(v, got[:])
+			visits <- dialBackVisit{sock.AddrPort(v.RemoteAddr()), got}
+			sock.Abort(v)
+		}
+	}()
+	return visits
 }

@@ -202,24 +202,7 @@ func TestDialBack(t *testing.T) {
 	require.NoError(t, err)
 	defer sock.Abort(c)
 
-	type visit struct {
-		from netip.AddrPort
-		t    token
-	}
-	visits := make(chan visit, 8) // closed by the goroutine when ln is
-	go func() {
-		defer close(visits)
-		for {
-			v, err := ln.AcceptTCP()
-			if err != nil {
-				return
-			}
-			var got token
-			io.ReadFull(v, got[:])
-			visits <- visit{sock.AddrPort(v.RemoteAddr()), got}
-			sock.Abort(v)
-		}
-	}()
+	visits := visitsTo(ln)
 	for change, from := range map[byte]netip.AddrPort{
 		changePort:            at[1],
 		changeIP:              at[2],
@@ -228,7 +211,7 @@ func TestDialBack(t *testing.T) {
 		a, err := exchange(t.Context(), c, ask{change: change})
 		require.NoError(t, err)
 		require.Equal(t, connected, a.dialled.outcome)
-		require.Equal(t, visit{from, a.dialled.token}, <-visits)
+		require.Equal(t, dialBackVisit{from, a.dialled.token}, <-visits)
 	}
 
 	// From a port of our choice, and from the endpoint of the connection.
@@ -243,7 +226,7 @@ func TestDialBack(t *testing.T) {
 		a, err := exchange(t.Context(), c, q)
 		require.NoError(t, err)
 		require.Equal(t, connected, a.dialled.outcome)
-		require.Equal(t, visit{from, a.dialled.token}, <-visits)
+		require.Equal(t, dialBackVisit{from, a.dialled.token}, <-visits)
 	}
 	second := dial(t, at[0])
 	a, err := exchange(t.Context(), second, ask{port: mine.Port()})

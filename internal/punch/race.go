@@ -239,10 +239,10 @@ func (r *Race) Keys(s *secure.Session) {
 }
 
 // Wait returns the path that the dialer chose, or ErrNoPath at the end of the
-// window, or ErrSpoiled before it, or ctx's error. The dialer keeps a relay in hand until direct paths
-// have had their time, unless the connection can move to one later. After a path
-// is returned the race ends by itself, when its losers have lingered, or if
-// GoesOn says so, with Upgrade.
+// window, or ErrSpoiled before it, or ctx's error. The dialer keeps a relay in
+// hand until direct paths have had their time, unless the connection can move to
+// one later. After a path is returned the race ends by itself, when its losers
+// have lingered, or if GoesOn says so, with Upgrade.
 func (r *Race) Wait(ctx context.Context) (*Path, error) {
 	var inHand *Path
 	defer func() {
