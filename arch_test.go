@@ -59,7 +59,7 @@ var rooms = map[string][]string{
 
 	// What many nodes cost it. The light nodes have nothing of the real ones'.
 	"stuntd/crowd": {"internal/park", "relay", "rendezvous", "stuntd", "github.com/fxamacker/cbor/v2", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/time"},
-	"cmd/crowd":    {"stuntd/crowd"},
+	"cmd/crowd":    {"stuntd/crowd", "github.com/cavaliergopher/cpio", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	"cmd/siege":    {"stuntd/crowd"},
 	"cmd/soak":     {"stuntd/crowd"},
 

@@ -3,6 +3,7 @@ module github.com/gostunt/stunt
 go 1.26.0
 
 require (
+	github.com/cavaliergopher/cpio v1.0.1
 	github.com/flynn/noise v1.1.0
 	github.com/fxamacker/cbor/v2 v2.9.6
 	github.com/google/nftables v0.3.0

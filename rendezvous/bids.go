@@ -1,7 +1,6 @@
 package rendezvous
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -51,7 +50,7 @@ func (c *cluster) apply(s *session, m *register) {
 		return
 	}
 	for _, name := range others {
-		c.ask(subjectAt+name, &note, bidTime, func(b []byte, err error) {
+		c.askAt(name, &note, bidTime, func(b []byte, err error) {
 			c.do(func() { c.ruled(a, name, b, err) })
 		})
 	}
@@ -65,9 +64,6 @@ func (c *cluster) ruled(a *application, name string, b []byte, err error) {
 	a.waiting--
 	if r, err := answerTo[*ruling](b, err); err != nil {
 		a.silent = append(a.silent, name)
-		if errors.Is(err, ErrNobody) { // sooner than by its silence
-			c.gone(name, "nobody listens for it")
-		}
 	} else {
 		if r.Code != CodeNone {
 			a.refusal = &Error{Code: r.Code, Text: r.Text}

@@ -214,6 +214,17 @@ func (c *cluster) ask(subject string, m message, patience time.Duration, done fu
 	c.bus.Ask(subject, b, patience, done)
 }
 
+// askAt asks another server. That nobody listens for it says, sooner than its
+// silence, that it is gone.
+func (c *cluster) askAt(name string, m message, patience time.Duration, done func([]byte, error)) {
+	c.ask(subjectAt+name, m, patience, func(b []byte, err error) {
+		if errors.Is(err, ErrNobody) {
+			c.do(func() { c.gone(name, "nobody listens for it") })
+		}
+		done(b, err)
+	})
+}
+
 // answerWith answers a note.
 func (c *cluster) answerWith(m message, reply func([]byte)) {
 	b, err := encodeNote(m)

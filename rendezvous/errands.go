@@ -3,7 +3,6 @@ package rendezvous
 import (
 	"cmp"
 	"context"
-	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -55,10 +54,7 @@ func (s *Server) Errand(ctx context.Context, to string, message []byte) (answer 
 		err  error
 	}
 	results := make(chan result, 1)
-	c.ask(subjectAt+to, &errand{Server: c.me, Errand: message}, patience, func(b []byte, err error) {
-		if errors.Is(err, ErrNobody) { // sooner than by its silence
-			c.do(func() { c.gone(to, "nobody listens for it") })
-		}
+	c.askAt(to, &errand{Server: c.me, Errand: message}, patience, func(b []byte, err error) {
 		done, err := answerTo[*errandDone](b, err)
 		results <- result{done, err}
 	})

@@ -52,74 +52,18 @@ type Server struct {
 // Start starts a server. Its listeners are open when Start returns, and were
 // opened on the calling goroutine. The caller ends it with [Server.Shutdown]
 // or [Server.Close].
-func Start(cfg Config) (_ *Server, err error) {
+func Start(cfg Config) (*Server, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	limits, _ := cfg.Limits.withDefaults() // checked
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Server{log: cfg.logger(), stop: stop, drain: cfg.drain()}
-	defer func() {
-		if err != nil {
-			stop()
-			s.closeListeners()
-			s.closeAdmin()
-			s.closeACME()
-			if s.meet != nil {
-				s.meet.Close()
-			}
-			s.leaveCluster()
-		}
-	}()
-	network := &sock.Net{Open: cfg.Open}
-	if err := s.listen(ctx, network, cfg.listen()); err != nil {
+	if err := s.open(ctx, &cfg); err != nil {
+		s.abandon()
 		return nil, err
 	}
-	// After listening, so that of two servers that were started with the same
-	// state only the one that runs makes a key.
-	cert, err := cfg.certificate(s.log)
-	if err != nil {
-		return nil, err
-	}
-	pub, err := s.name(&cfg, cert, network)
-	if err != nil {
-		return nil, err
-	}
-	gate, rules, err := cfg.gate()
-	if err != nil {
-		return nil, err
-	}
-	secret, together, err := cfg.secrets()
-	if err != nil {
-		return nil, err
-	}
-	s.wire(network, pub, fitFiles(limits, s.log), &cfg)
-	if err := s.keepRecords(ctx, &cfg); err != nil {
-		return nil, err
-	}
-	s.wireRelay(&cfg.Relay, secret)
-	if cfg.Cluster.Name != "" {
-		if err := s.lend(ctx, pub, network); err != nil {
-			return nil, err
-		}
-	}
-	s.newBoard(cert)
-	if err := s.join(&cfg.Cluster, together); err != nil {
-		return nil, err
-	}
-	if err := s.openAdmin(ctx, network, &cfg.Admin, cert.get); err != nil {
-		return nil, err
-	}
-	s.mux.tls = serverTLS(cert.get, !cfg.Relay.Only)
-	s.meet.Admit = s.admission(gate)
-	s.reload = newReloader(s.log, cert.file, rules)
 	if len(s.reload.files) > 0 {
 		s.mux.wg.Go(func() { s.reload.run(ctx) })
-	}
-	if cert.acme != nil {
-		if err := s.startACME(ctx, network, cert.acme); err != nil {
-			return nil, err
-		}
 	}
 	s.mux.wg.Go(s.health.web.run)
 	for _, ln := range s.listeners {
@@ -127,6 +71,69 @@ func Start(cfg Config) (_ *Server, err error) {
 		s.log.Info("listening", "local", ln.Addr())
 	}
 	return s, nil
+}
+
+// open takes all that a server needs of the machine, and of the other servers.
+func (s *Server) open(ctx context.Context, cfg *Config) error {
+	network := &sock.Net{Open: cfg.Open}
+	if err := s.listen(ctx, network, cfg.listen()); err != nil {
+		return err
+	}
+	// After listening, so that of two servers that were started with the same
+	// state only the one that runs makes a key.
+	cert, err := cfg.certificate(s.log)
+	if err != nil {
+		return err
+	}
+	pub, err := s.name(cfg, cert, network)
+	if err != nil {
+		return err
+	}
+	gate, rules, err := cfg.gate()
+	if err != nil {
+		return err
+	}
+	secret, together, err := cfg.secrets()
+	if err != nil {
+		return err
+	}
+	limits, _ := cfg.Limits.withDefaults() // checked
+	s.wire(network, pub, fitFiles(limits, s.log), cfg)
+	s.mux.tls = serverTLS(cert.get, !cfg.Relay.Only)
+	s.meet.Admit = s.admission(gate)
+	s.reload = newReloader(s.log, cert.file, rules)
+	if err := s.keepRecords(ctx, cfg); err != nil {
+		return err
+	}
+	s.wireRelay(&cfg.Relay, secret)
+	if cfg.Cluster.Name != "" {
+		if err := s.lend(ctx, pub, network); err != nil {
+			return err
+		}
+	}
+	s.newBoard(cert)
+	if err := s.join(&cfg.Cluster, together); err != nil {
+		return err
+	}
+	if err := s.openAdmin(ctx, network, &cfg.Admin, cert.get); err != nil {
+		return err
+	}
+	if cert.acme != nil {
+		return s.startACME(ctx, network, cert.acme)
+	}
+	return nil
+}
+
+// abandon ends a server that open has not brought about.
+func (s *Server) abandon() {
+	s.stop()
+	s.closeListeners()
+	s.closeAdmin()
+	s.closeACME()
+	if s.meet != nil {
+		s.meet.Close()
+	}
+	s.leaveCluster()
 }
 
 // name finds out what clients call the server, and sets its address.

@@ -19,7 +19,7 @@ import (
 )
 
 func main() {
-	if crowd.Child() {
+	if crowd.Child() || guest() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -27,6 +27,8 @@ func main() {
 	c := crowd.Config{Progress: os.Stderr}
 	sizes := flag.String("sizes", "500,2000", "`numbers` of nodes, rising, with commas")
 	flag.IntVar(&c.Servers, "servers", 1, "`number` of servers that share the nodes, as a cluster")
+	flag.BoolVar(&c.Apart, "apart", false, "these servers are no cluster: each has nodes of its own, which dial each other")
+	kernel := flag.String("emulate", "", "do all of it in a machine that qemu-system-x86_64 emulates, with this Linux `kernel`; a process may have a million files there")
 	flag.DurationVar(&c.Idle, "idle", 3*time.Second, "how long nothing but pings happens at each of them")
 	flag.IntVar(&c.Rate, "rate", 200, "`dials` per second at each of them; 0: none")
 	flag.DurationVar(&c.For, "for", 5*time.Second, "how long they last")
@@ -42,7 +44,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "crowd: wrong arguments; -h lists the flags")
 		os.Exit(2)
 	}
-	res, err := crowd.Run(ctx, c)
+	run := crowd.Run
+	if *kernel != "" {
+		run = func(ctx context.Context, c crowd.Config) (*crowd.Result, error) { return emulate(ctx, *kernel, c) }
+	}
+	res, err := run(ctx, c)
 	if *into == "" && res != nil {
 		res.WriteMarkdown(os.Stdout)
 	} else if err == nil {

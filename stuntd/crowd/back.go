@@ -48,50 +48,56 @@ func (r *run) wait(ctx context.Context, total int, done func(Count) bool) (c Cou
 }
 
 // away ends the server with stop, starts another at once, and measures how all
-// come back to that.
-func (r *run) away(ctx context.Context, how string, total int, stop func() error) (back Return, err error) {
+// come back to that: since the server is gone, which may be before stop returns.
+func (r *run) away(ctx context.Context, how string, total int, stop func() (gone time.Time, err error)) (back Return, err error) {
 	back = Return{How: how, Nodes: total}
 	before, err := r.count(ctx)
 	if err != nil {
 		return back, err
 	}
 	began := time.Now()
-	stopped := make(chan error, 1) // capacity for the one result
-	go func() { stopped <- stop() }()
+	type end struct {
+		gone time.Time
+		err  error
+	}
+	stopped := make(chan end, 1) // capacity for the one result
+	go func() {
+		gone, err := stop()
+		stopped <- end{gone, err}
+	}()
 	// While it drains, they leave; each look sees how many.
 	lost, tick := before.Lost, time.NewTicker(look)
 	defer tick.Stop()
-	for done := false; !done; {
+	var over end
+	for over.gone.IsZero() {
 		select {
-		case err = <-stopped:
-			done = true
+		case over = <-stopped:
 		case <-tick.C:
 		}
-		c, cerr := r.count(ctx)
-		if err != nil || cerr != nil {
-			return back, cmp.Or(err, cerr)
+		c, err := r.count(ctx)
+		if err = cmp.Or(over.err, err); err != nil {
+			return back, err
 		}
 		back.Spread = max(back.Spread, float64(c.Lost-lost)/float64(total))
 		lost = c.Lost
 	}
-	ended := time.Now()
 	if err := r.hosts.start(ctx); err != nil {
 		return back, err
 	}
-	back.Away = time.Since(ended)
-	r.say("%s: another server is there %v after the end of the first, %v after it began", how,
-		back.Away.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
+	back.Away = time.Since(over.gone)
+	r.say("%s: another server is there %v after the end of the first, which took %v", how,
+		back.Away.Round(time.Millisecond), over.gone.Sub(began).Round(time.Millisecond))
 	c, err := r.wait(ctx, total, func(c Count) bool {
 		all := c.Lost-before.Lost >= int64(total) // else it may be old sessions, whose end nobody has read yet
 		if all && back.Half == 0 && c.Standing >= int64(total)/2 {
-			back.Half = time.Since(ended)
+			back.Half = time.Since(over.gone)
 		}
 		return all && c.Standing == int64(total)
 	})
 	if err != nil {
 		return back, err
 	}
-	back.Back, back.Failed = time.Since(ended), c.Failed-before.Failed
+	back.Back, back.Failed = time.Since(over.gone), c.Failed-before.Failed
 	r.say("%s: all %d are back after %v", how, total, back.Back.Round(time.Millisecond))
 	return back, nil
 }

@@ -106,9 +106,12 @@ func (p *process) call(ctx context.Context, method string, args, reply any) erro
 
 // kill ends a child as a crash would.
 func (p *process) kill() {
-	p.cmd.Process.Signal(syscall.SIGKILL)
+	p.crash()
 	p.end()
 }
+
+// crash kills a child, which is gone when end returns.
+func (p *process) crash() { p.cmd.Process.Signal(syscall.SIGKILL) }
 
 // end ends a child that has nothing more to do, and waits for it.
 func (p *process) end() {

@@ -29,12 +29,12 @@ func (d *Dialled) add(more Dialled) {
 	d.Ringing, d.Answer, d.Failed = append(d.Ringing, more.Ringing...), append(d.Answer, more.Answer...), d.Failed+more.Failed
 }
 
-// run dials at a rate from random nodes of this process to random ones of all
-// processes, and returns what came of it.
-func (c *nodes) run(rate, total int, span time.Duration) Dialled {
-	tick := time.NewTicker(time.Second / time.Duration(rate))
+// run dials from random nodes of this process, and returns what came of it.
+func (c *nodes) run(d Dialling) Dialled {
+	tick := time.NewTicker(time.Second / time.Duration(d.Rate))
 	defer tick.Stop()
-	over := time.After(span)
+	over := time.After(d.For)
+	peers := (d.Last - d.First + d.Step - 1) / d.Step
 	for {
 		select {
 		case <-over:
@@ -42,7 +42,7 @@ func (c *nodes) run(rate, total int, span time.Duration) Dialled {
 		case <-c.ctx.Done():
 			return c.dials.finish()
 		case <-tick.C:
-			c.dial(name(mathrand.N(total)))
+			c.dial(name(d.First + d.Step*mathrand.N(peers)))
 		}
 	}
 }

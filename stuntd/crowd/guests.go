@@ -41,15 +41,16 @@ func (n *Nodes) Count(_ Nothing, c *Count) error {
 	return nil
 }
 
-// Dialling is dials of so many a second to any of so many nodes.
+// Dialling is dials of so many a second, each to any of the nodes with every
+// so-manieth index from the first to before the last.
 type Dialling struct {
-	Rate, Total int
-	For         time.Duration
+	Rate, First, Last, Step int
+	For                     time.Duration
 }
 
 // Dial dials, and returns what came of it.
 func (n *Nodes) Dial(d Dialling, done *Dialled) error {
-	*done = n.nodes.run(d.Rate, d.Total, d.For)
+	*done = n.nodes.run(d)
 	return nil
 }
 

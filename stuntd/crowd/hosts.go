@@ -15,7 +15,7 @@ import (
 	"github.com/gostunt/stunt/stuntd"
 )
 
-// hosts are the servers of a measurement: one, or a cluster.
+// hosts are the servers of a measurement: one, or several.
 type hosts struct {
 	dir     string // of all that they keep
 	configs []HostConfig
@@ -23,8 +23,9 @@ type hosts struct {
 	address []string   // of each, for nodes, once it has run
 }
 
-// newHosts prepares n servers with so many connections each.
-func newHosts(n int, each HostConfig) (_ *hosts, err error) {
+// newHosts prepares n servers with so many connections each: a cluster, if they
+// are not apart.
+func newHosts(n int, apart bool, each HostConfig) (_ *hosts, err error) {
 	h := &hosts{}
 	if h.dir, err = os.MkdirTemp("", "crowd"); err != nil {
 		return nil, err
@@ -40,7 +41,7 @@ func newHosts(n int, each HostConfig) (_ *hosts, err error) {
 	for i := range n {
 		c := each
 		c.Listen, c.State = ports[i], filepath.Join(h.dir, fmt.Sprint(i))
-		if n > 1 {
+		if n > 1 && !apart {
 			routes := slices.Delete(slices.Clone(ports[n:]), i, i+1)
 			c.Cluster = stuntd.Cluster{Name: "crowd", SecretFile: secret, Listen: ports[n+i], Routes: routes}
 		}
@@ -133,13 +134,15 @@ func (h *hosts) used(ctx context.Context) (sum time.Duration, err error) {
 	return sum, err
 }
 
-// kill ends all as a crash would.
-func (h *hosts) kill() error {
+// kill ends all as a crash would, and returns when that was: until they are gone
+// the kernel has their connections to close.
+func (h *hosts) kill() time.Time {
+	now := time.Now()
 	for _, p := range h.running {
-		p.kill()
+		p.crash()
 	}
-	h.running = nil
-	return nil
+	h.end()
+	return now
 }
 
 // shutdown stops all as SIGTERM does, at the same time.

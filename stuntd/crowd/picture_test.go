@@ -16,7 +16,7 @@ import (
 
 // measured is a result of three sizes whose figures are easy to find again.
 func measured() *Result {
-	r := &Result{Conditions: "2 cores.", Empty: HostStats{Resident: 1 << 20}}
+	r := &Result{Conditions: "2 cores.", Mark: "crowd", Empty: HostStats{Resident: 1 << 20}}
 	for _, n := range []int64{1000, 2000, 19000} {
 		r.Rows = append(r.Rows, Row{Nodes: int(n), Arrived: int(n), Arrival: time.Second, Handshake: 321 * time.Microsecond,
 			Server: HostStats{Resident: 1<<20 + n*10<<10}, Kernel: 2 * n * 4 << 10,
@@ -77,6 +77,6 @@ func TestWriteIntoFile(t *testing.T) {
 
 	r.Returns = []Return{{How: "SIGKILL", Nodes: 19000}}
 	require.ErrorContains(t, r.WriteInto(file), "no place for crowd back")
-	r.Cluster = true
+	r.Mark = (&Config{Servers: 2}).mark()
 	require.ErrorContains(t, r.WriteInto(file), "no place for crowd cluster")
 }

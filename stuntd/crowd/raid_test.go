@@ -72,7 +72,7 @@ func TestRaids(t *testing.T) {
 			}()
 			defer func() { end(); <-over }()
 			require.Eventually(t, func() bool { return want.enough(r) }, 10*time.Second, time.Millisecond, "the limit is met")
-			done := c.run(200, honest, 100*time.Millisecond)
+			done := c.run(Dialling{Rate: 200, Last: honest, Step: 1, For: 100 * time.Millisecond})
 			require.Positive(t, len(done.Answer))
 			require.Zero(t, done.Failed, "honest nodes dial as before, %d did", len(done.Answer))
 			end()

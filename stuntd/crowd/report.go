@@ -16,10 +16,24 @@ func (c *Config) conditions(cores int) string {
 	if c.Servers > 1 {
 		s = fmt.Sprintf("%d cores for %d servers and nodes", cores, c.Servers)
 	}
+	if c.Apart {
+		s += "; each server with nodes of its own"
+	}
 	if c.Rate > 0 {
 		s += fmt.Sprintf("; %d dials a second for %v at each size", c.Rate, c.For)
 	}
 	return s + "."
+}
+
+// mark is where the result belongs in docs/scale.md.
+func (c *Config) mark() string {
+	switch {
+	case c.Apart:
+		return "crowd apart"
+	case c.Servers > 1:
+		return "crowd cluster"
+	}
+	return "crowd"
 }
 
 // resident is what the process has for a node, in KiB.
@@ -41,16 +55,12 @@ func (r *Result) WriteMarkdown(w io.Writer) error {
 }
 
 // WriteInto writes the tables into a Markdown file: between <!-- crowd --> and
-// <!-- /crowd --> what nodes cost, at <!-- crowd back --> how they come back. Those of a
-// cluster are at <!-- crowd cluster --> and <!-- crowd cluster back -->.
+// <!-- /crowd --> what nodes cost, at <!-- crowd back --> how they come back; or
+// with another Mark in these.
 func (r *Result) WriteInto(file string) error {
-	mark := "crowd"
-	if r.Cluster {
-		mark = "crowd cluster"
-	}
-	err := WriteInto(file, mark, r.writeCosts)
+	err := WriteInto(file, r.Mark, r.writeCosts)
 	if err == nil && len(r.Returns) > 0 {
-		err = WriteInto(file, mark+" back", r.writeReturns)
+		err = WriteInto(file, r.Mark+" back", r.writeReturns)
 	}
 	return err
 }

@@ -19,7 +19,8 @@ const spareFiles = 600
 // A Config says what is measured.
 type Config struct {
 	Sizes     []int         // numbers of nodes, rising
-	Servers   int           // that share them, as a cluster; 0: one
+	Servers   int           // that share them; 0: one
+	Apart     bool          // these know nothing of each other; else they are a cluster
 	Idle      time.Duration // at each size nothing happens for so long; 0: less
 	Rate      int           // dials per second at each size; 0: none
 	For       time.Duration // for so long
@@ -62,7 +63,7 @@ type Return struct {
 // A Result is what Run has measured.
 type Result struct {
 	Conditions string    // under which the rows were measured, in words
-	Cluster    bool      // several servers
+	Mark       string    // of its place in docs/scale.md
 	Empty      HostStats // a server without nodes
 	Rows       []Row
 	Returns    []Return
@@ -84,7 +85,7 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 		return nil, err
 	}
 	defer r.end()
-	res := &Result{Conditions: r.conditions(runtime.NumCPU()), Cluster: r.Servers > 1}
+	res := &Result{Conditions: r.conditions(runtime.NumCPU()), Mark: r.mark()}
 	if err := r.open(ctx, &res.Empty); err != nil {
 		return res, err
 	}
@@ -98,14 +99,17 @@ func Run(ctx context.Context, c Config) (_ *Result, err error) {
 		have = n
 	}
 	if c.Kill {
-		back, err := r.away(ctx, "SIGKILL", have, r.hosts.kill)
+		back, err := r.away(ctx, "SIGKILL", have, func() (time.Time, error) { return r.hosts.kill(), nil })
 		if err != nil {
 			return res, err
 		}
 		res.Returns = append(res.Returns, back)
 	}
 	if c.Drain > 0 {
-		back, err := r.away(ctx, fmt.Sprintf("drain over %v", c.Drain), have, func() error { return r.hosts.shutdown(ctx) })
+		back, err := r.away(ctx, fmt.Sprintf("drain over %v", c.Drain), have, func() (time.Time, error) {
+			err := r.hosts.shutdown(ctx)
+			return time.Now(), err
+		})
 		if err != nil {
 			return res, err
 		}
@@ -132,7 +136,7 @@ func (r *run) prepare() error {
 		return fmt.Errorf("crowd: a server needs %d open files for %d nodes, and a process may have %d here: see ulimit -Hn and /proc/sys/fs/nr_open, or have more servers",
 			need, r.share, files)
 	}
-	r.hosts, err = newHosts(r.Servers, HostConfig{Conns: r.share + spareFiles/2, Keepalive: r.Keepalive, Drain: r.Drain})
+	r.hosts, err = newHosts(r.Servers, r.Apart, HostConfig{Conns: r.share + spareFiles/2, Keepalive: r.Keepalive, Drain: r.Drain})
 	return err
 }
 
@@ -254,13 +258,18 @@ func (r *run) grow(ctx context.Context, from, to int) error {
 	return g.Wait()
 }
 
-// dial has all processes dial.
+// dial has all processes dial: nodes of any server, or of their own, where these
+// are apart.
 func (r *run) dial(ctx context.Context, total int) (all Dialled, err error) {
 	each := max(1, r.Rate/len(r.guests))
 	done := make([]Dialled, len(r.guests))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, p := range r.guests {
-		g.Go(func() error { return p.call(ctx, "Dial", Dialling{each, total, r.For}, &done[i]) })
+		d := Dialling{Rate: each, Last: total, Step: 1, For: r.For}
+		if r.Apart {
+			d.First, d.Step = i, len(r.guests)
+		}
+		g.Go(func() error { return p.call(ctx, "Dial", d, &done[i]) })
 	}
 	err = g.Wait()
 	for _, d := range done {
