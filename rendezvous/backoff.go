@@ -30,8 +30,14 @@ const (
 	// server doubles, because its sessions don't last: to eight minutes.
 	maxRelapses = 4
 
-	// maxLeave bounds how long a draining server can ask a client to stay away.
-	maxLeave = time.Minute
+	// looks is in which part of its spread everybody looks for a lost server: for
+	// each registration that the server could do meanwhile it gets so many
+	// attempts, which cost it that much less.
+	looks = 16
+
+	// maxLeave bounds how long a draining server can ask a client to stay away,
+	// and maxSpread how long one that is gone can have asked it to.
+	maxLeave, maxSpread = time.Minute, time.Minute
 )
 
 // Found is what there was where a client looked for a server.
@@ -39,6 +45,7 @@ type Found int
 
 const (
 	FoundNobody Found = iota // no TCP connection came about
+	FoundGone                // it was refused: the machine is there, and no server on it
 	FoundServer              // one did, and nothing came of it, or a session that did not last
 	FoundFull                // it was reset before there was a session: the server has enough to do
 )
@@ -52,6 +59,8 @@ func foundBy(err error, connected bool) Found {
 		return FoundFull
 	case connected:
 		return FoundServer
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return FoundGone
 	}
 	return FoundNobody
 }
@@ -63,6 +72,7 @@ type visit struct {
 	lasted    time.Duration // the session, from its Welcome
 	earlier   *arrival      // why it ended, if it did for a server that is preferred
 	notBefore time.Time     // when a draining server wants to be rid of us
+	spread    time.Duration // what the server said of the return of all
 }
 
 // outlived reports whether a session stood, and ended with its token: the next
@@ -78,6 +88,7 @@ type round struct {
 	relapses int  // times in a row that going back to a preferred server was no good
 	returned bool // the present visit is to one that we went back to
 	struck   bool
+	spread   time.Duration // of the last session, see Backoff
 }
 
 func (r *round) server() ServerAddr { return r.servers[r.at] }
@@ -97,7 +108,7 @@ func (r *round) back(at int, v visit) {
 
 // restart begins a new round, without a wait: the world is another one.
 func (r *round) restart() {
-	r.at, r.failures, r.struck, r.returned = 0, 0, false, false
+	r.at, r.failures, r.struck, r.returned, r.spread = 0, 0, false, false, 0
 }
 
 // judge learns from a visit whether it was good to go back there.
@@ -133,8 +144,13 @@ func (r *round) next(v visit) time.Duration {
 	if wait := time.Until(v.notBefore); wait > 0 {
 		return wait // has been drawn at random
 	}
-	wait := Backoff(r.failures/len(r.servers), v.found)
-	r.failures++
+	if v.lasted > 0 {
+		r.spread = v.spread
+	}
+	wait := Backoff(r.failures/len(r.servers), v.found, r.spread)
+	if r.failures++; v.found == FoundFull {
+		r.spread = 0
+	}
 	return wait
 }
 
@@ -142,16 +158,26 @@ func (r *round) next(v visit) time.Duration {
 // after so many failures in a row, by what it found the last time. It is a
 // random time (full jitter), so that those who lost a server together do not
 // come back together, and those whom it has turned away are spread at once: its
-// own work is what they would have it wait for. A Client waits so by itself.
-func Backoff(failures int, found Found) time.Duration {
-	bound := firstDelay << min(failures, 10)
+// own work is what they would have it wait for.
+//
+// spread is for how long all who were there keep the server busy when they come
+// back, as it said itself. It counts where it is sure that others have lost the
+// server, too: where it is gone, or turns clients away, the first time. A first
+// look, soon, tells that from a session that was lost for a reason of its own.
+//
+// A Client waits so by itself.
+func Backoff(failures int, found Found, spread time.Duration) time.Duration {
+	spread = min(spread, maxSpread)
+	bound := min(firstDelay<<min(failures, 10), farDelay)
 	switch {
+	case failures == 0:
+		bound = max(bound, spread/looks)
 	case found == FoundNobody:
 		bound = min(bound, nearDelay)
-	case found == FoundFull && failures > 0:
-		bound = farDelay
-	default:
-		bound = min(bound, farDelay)
+	case found == FoundGone:
+		bound = max(min(bound, nearDelay), spread)
+	case found == FoundFull:
+		bound = max(farDelay, spread)
 	}
 	return rand.N(bound)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"testing"
@@ -96,7 +98,7 @@ func TestRoundPrefersTheFirst(t *testing.T) {
 // for as long as that may take: also where the RST comes before connect has seen
 // that it was accepted.
 func TestTurnedAway(t *testing.T) {
-	for errno, want := range map[syscall.Errno]Found{syscall.ECONNRESET: FoundFull, syscall.ECONNREFUSED: FoundNobody} {
+	for errno, want := range map[syscall.Errno]Found{syscall.ECONNRESET: FoundFull, syscall.ECONNREFUSED: FoundGone, syscall.EHOSTUNREACH: FoundNobody} {
 		c := NewClient(ClientConfig{Dial: func(context.Context, string, string) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", errno)}
 		}})
@@ -121,18 +123,88 @@ func TestTurnedAway(t *testing.T) {
 	_, got, err := c.connect(within(t), h.addr, cert)
 	require.Error(t, err)
 	require.Equal(t, FoundFull, got, "%v", err)
+}
 
-	longest := func(failures int, found Found) (most time.Duration) {
-		for range 1000 {
-			most = max(most, Backoff(failures, found))
+// The longest of many draws says how long a client may wait.
+func TestBackoffBounds(t *testing.T) {
+	const spread = 40 * time.Second
+	for _, tt := range []struct {
+		failures int
+		found    Found
+		spread   time.Duration
+		most     time.Duration
+	}{
+		{0, FoundFull, 0, firstDelay}, // it had a session, or there is another server
+		{1, FoundFull, 0, farDelay},
+		{20, FoundFull, 0, farDelay},
+		{1, FoundServer, 0, 2 * firstDelay},
+		{20, FoundServer, 0, farDelay},
+		{1, FoundGone, 0, 2 * firstDelay},
+		{20, FoundGone, 0, nearDelay},
+		{20, FoundNobody, 0, nearDelay},
+
+		// With many others who will come, too.
+		{0, FoundServer, spread, spread / looks},
+		{1, FoundGone, spread, spread},
+		{20, FoundGone, spread, spread},
+		{1, FoundFull, spread, spread},
+		{1, FoundGone, time.Hour, maxSpread}, // whatever a server says
+		{1, FoundGone, time.Second, time.Second},
+		{20, FoundGone, time.Second, nearDelay},
+		{1, FoundServer, spread, 2 * firstDelay}, // which is there
+		{20, FoundNobody, spread, nearDelay},     // it may be our own network
+	} {
+		var most time.Duration
+		for range 2000 {
+			most = max(most, Backoff(tt.failures, tt.found, tt.spread))
 		}
-		return most
+		require.LessOrEqual(t, most, tt.most, "%+v", tt)
+		require.Greater(t, most, tt.most*9/10, "all of it is used: %+v", tt)
 	}
-	require.LessOrEqual(t, longest(0, FoundFull), firstDelay, "it had a session, or there is another server")
-	require.Greater(t, longest(1, FoundFull), farDelay/2)
-	require.LessOrEqual(t, longest(1, FoundServer), 2*firstDelay)
-	require.LessOrEqual(t, longest(20, FoundServer), farDelay)
-	require.LessOrEqual(t, longest(20, FoundNobody), nearDelay)
+}
+
+// What a server has said of the return of all counts until another session has
+// stood, and once for who is turned away.
+func TestRoundSpreads(t *testing.T) {
+	r := round{servers: make([]ServerAddr, 1)}
+	gone, full := visit{found: FoundGone}, visit{found: FoundFull}
+	r.next(visit{found: FoundServer, lasted: time.Hour, spread: maxSpread})
+	require.Greater(t, longest(r, gone), maxSpread/2)
+	r.next(gone)
+	r.next(gone)
+	require.Greater(t, longest(r, full), maxSpread/2)
+	r.next(full)
+	require.LessOrEqual(t, longest(r, full), farDelay)
+	r.next(visit{found: FoundServer, lasted: time.Hour, spread: maxSpread})
+	r.next(visit{found: FoundServer, lasted: time.Second})
+	require.LessOrEqual(t, longest(r, gone), nearDelay, "a server with few nodes")
+}
+
+// A server says how long its sessions should spread their return, and a client
+// takes the last that it has said.
+func TestSpreadIsTold(t *testing.T) {
+	h := serve(t, &Server{ReturnRate: 2})
+	p := h.peer(t, newKey(t))
+	for range 6 {
+		h.peer(t, newKey(t))
+	}
+	p.send(&ping{})
+	require.Equal(t, 3*time.Second, read[*pong](p).Spread, "seven sessions")
+	late := h.raw(t, newKey(t))
+	late.send(&hello{Min: 1, Max: 1})
+	require.Equal(t, 4*time.Second, read[*Welcome](late).Spread)
+
+	addr := foreign(t, []string{ALPN}, func(c net.Conn) {
+		write(c, &Welcome{Version: 1, Observed: netip.MustParseAddrPort("192.0.2.1:1"), Keepalive: minKeepalive, Spread: 8 * time.Second})
+		write(c, &pong{Spread: 9 * time.Second})
+		c.(*tls.Conn).CloseWrite()
+		io.Copy(io.Discard, c)
+	})
+	cert, err := Certificate(newKey(t))
+	require.NoError(t, err)
+	v := NewClient(ClientConfig{}).visit(within(t), &round{servers: []ServerAddr{addr}}, cert, nil)
+	require.Positive(t, v.lasted, "%v", v.err)
+	require.Equal(t, 9*time.Second, v.spread)
 }
 
 func TestSleep(t *testing.T) {

@@ -110,7 +110,7 @@ func (m *Welcome) check() error {
 	for _, r := range m.Relays {
 		b.text(r)
 	}
-	return b.span(m.Keepalive).text(m.Agent).err
+	return b.span(m.Keepalive).span(m.Spread).text(m.Agent).err
 }
 
 func (m *Info) check() error {
@@ -164,8 +164,8 @@ func (m *Outcome) check() error {
 }
 
 func (m *ping) check() error    { return nil }
-func (m *pong) check() error    { return nil }
-func (m *bye) check() error     { return (&bounds{}).span(m.After).err }
+func (m *pong) check() error    { return (&bounds{}).span(m.Spread).err }
+func (m *bye) check() error     { return (&bounds{}).span(m.Spread).err }
 func (m *Error) check() error   { return (&bounds{}).text(m.Text).text(m.ID).err }
 func (m *unknown) check() error { return nil }
 

@@ -40,6 +40,7 @@ type clientSession struct {
 	// Owned by run:
 	began     time.Time // the Welcome
 	notBefore time.Time // see visit
+	spread    time.Duration
 	leave     *time.Timer
 	pinger    sync.WaitGroup
 	stop      chan struct{} // closed by run, to stop the pinger
@@ -81,7 +82,7 @@ func (c *Client) visit(ctx context.Context, r *round, cert tls.Certificate, conn
 	v.err = s.link.reason(s.read())
 	v.earlier = look.end()
 	s.end(v.err)
-	v.notBefore = s.notBefore
+	v.notBefore, v.spread = s.notBefore, s.spread
 	if !s.began.IsZero() {
 		v.lasted = time.Since(s.began)
 	}
@@ -241,7 +242,7 @@ func (s *clientSession) welcomed(m message) error {
 		if m.Version < MinVersion || m.Version > MaxVersion {
 			return errorf(CodeVersion, "the server chose %d, this client speaks %d to %d", m.Version, MinVersion, MaxVersion)
 		}
-		s.began, s.welcome = time.Now(), *m
+		s.began, s.welcome, s.spread = time.Now(), *m, m.Spread
 		s.pinger.Go(s.ping)
 		s.stand()
 		return nil
@@ -312,7 +313,9 @@ func (s *clientSession) serve(m message) error {
 		return s.failed(m)
 	case *bye:
 		s.bye(m)
-	case *pong, *unknown:
+	case *pong:
+		s.spread = m.Spread
+	case *unknown:
 	default:
 		return errorf(CodeBadMessage, "a server does not send this (kind %d)", m.kind())
 	}
@@ -344,7 +347,7 @@ func (s *clientSession) bye(m *bye) {
 		return
 	}
 	var wait time.Duration
-	if most := min(m.After, maxLeave); most > 0 {
+	if most := min(m.Spread, maxLeave); most > 0 {
 		wait = rand.N(most)
 	}
 	s.notBefore = time.Now().Add(wait)

@@ -81,6 +81,9 @@ type Welcome struct {
 	// each; at most MaxRelays. One with RelayHere in front is this server, and
 	// reached where the session is.
 	Relays []string `cbor:"26,keyasint,omitzero"`
+	// Spread is how long the server would need for all that are there to come
+	// back, should they lose it together; 0 if that is no time to speak of.
+	Spread time.Duration `cbor:"19,keyasint,omitzero"`
 }
 
 // Info is what a node has to say about itself; each one replaces the one
@@ -248,12 +251,16 @@ type Outcome struct {
 
 type ping struct{}
 
-type pong struct{}
+type pong struct {
+	// Spread is how long the server would need for all that are there to come
+	// back; 0 if that is no time to speak of.
+	Spread time.Duration `cbor:"19,keyasint,omitzero"`
+}
 
-// bye is sent by a server that drains: leave within After, each client at a
+// bye is sent by a server that drains: leave within Spread, each client at a
 // random moment of it, and come back or go elsewhere.
 type bye struct {
-	After time.Duration `cbor:"19,keyasint,omitzero"`
+	Spread time.Duration `cbor:"19,keyasint,omitzero"`
 }
 
 // unknown is any message of a kind that this version does not know.

@@ -28,7 +28,11 @@ type Server struct {
 	Patience  time.Duration // how long a peer may take to answer an Offer; 0: 10 s
 	Greeting  time.Duration // from the accepted connection to its Hello; 0: 10 s
 	Drain     time.Duration // over which Shutdown spreads the clients' return; 0: 5 s
-	Limits    Limits
+	// ReturnRate is how many clients a second are to come back if all lose the
+	// server at once, as when it is killed: they are told so beforehand, and
+	// spread themselves. 0: they come as they like.
+	ReturnRate int
+	Limits     Limits
 
 	// Admit, if not nil, is asked about everybody who wants a session, and says
 	// what it may do; a nil Pass is everything. Its error is told to the client, as that of a Pass is, and
@@ -229,7 +233,7 @@ func (s *Server) admit(sess *session) error {
 		stale.link.close(errorf(CodeReplaced, "it missed its keepalive and another session came"))
 	}
 	s.sessions.Add(1)
-	w := &Welcome{Version: sess.version, Observed: sess.observed, Keepalive: s.keepalive(), Agent: clip(s.Agent, MaxText)}
+	w := &Welcome{Version: sess.version, Observed: sess.observed, Keepalive: s.keepalive(), Agent: clip(s.Agent, MaxText), Spread: s.spread()}
 	if sess.pass.MayRelay() {
 		w.Relays = s.relays()
 	}
@@ -288,7 +292,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	there, empty := s.door.drain()
 	for _, sess := range there {
 		if sess != nil {
-			sess.tell(&bye{After: s.drain()})
+			sess.tell(&bye{Spread: s.drain()})
 		}
 	}
 	timer := time.NewTimer(s.drain() + lingerTime)
@@ -315,6 +319,14 @@ func (s *Server) Close() error {
 	s.running.Wait()
 	s.lot.Close()
 	return nil
+}
+
+// spread is what clients are told of ReturnRate, in whole seconds.
+func (s *Server) spread() time.Duration {
+	if s.ReturnRate <= 0 {
+		return 0
+	}
+	return min(time.Duration(s.Sessions()/s.ReturnRate)*time.Second, maxSpread)
 }
 
 // Sessions returns how many sessions there are.

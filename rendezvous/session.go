@@ -143,7 +143,7 @@ func (s *session) serve(m message) error {
 	}
 	switch m := m.(type) {
 	case *ping:
-		s.tell(&pong{})
+		s.tell(&pong{Spread: srv.spread()})
 	case *Info:
 		s.info.Store(m)
 	case *register:

@@ -30,7 +30,7 @@ func vectors() []message {
 	seen := netip.MustParseAddrPort("192.0.2.7:40000")
 	return []message{
 		&hello{Min: 1, Max: 3, Agent: "stunt/0.1", Token: "stunt1.dG9rZW4"},
-		&Welcome{Version: 1, Observed: netip.MustParseAddrPort("192.0.2.7:40000"), Keepalive: 25 * time.Second, Agent: "stuntd/0.1", Relays: []string{"@192.0.2.1:3478", "relay.example.com:443"}},
+		&Welcome{Version: 1, Observed: netip.MustParseAddrPort("192.0.2.7:40000"), Keepalive: 25 * time.Second, Agent: "stuntd/0.1", Relays: []string{"@192.0.2.1:3478", "relay.example.com:443"}, Spread: 9 * time.Second},
 		&Info{Report: report, Candidates: candidates, Ask: true, Kind: "eim/preserving/apdf/silence", Hidden: true},
 		&register{Ref: 1, ID: "alice"},
 		&registered{Ref: 1, ID: "alice"},
@@ -47,8 +47,8 @@ func vectors() []message {
 		&cancel{DialID: id, Code: CodeCanceled},
 		&Outcome{DialID: id, OK: true, Method: "direct", Elapsed: 120 * time.Millisecond, Text: "x"},
 		&ping{},
-		&pong{},
-		&bye{After: 5 * time.Second},
+		&pong{Spread: time.Minute},
+		&bye{Spread: 5 * time.Second},
 		&Error{Code: CodeIDTaken, Text: "no", Ref: 1, DialID: id, ID: "alice"},
 	}
 }
@@ -137,7 +137,7 @@ func TestBounds(t *testing.T) {
 	long, blob := strings.Repeat("t", MaxText+1), make([]byte, MaxBlob+1)
 	for _, m := range []message{
 		&hello{Min: 2, Max: 1}, &hello{Agent: long}, &hello{Agent: "a\nb"}, &hello{Token: strings.Repeat("t", MaxToken+1)}, &hello{Token: "a\nb"},
-		&Welcome{}, &Welcome{Observed: netip.MustParseAddrPort("192.0.2.1:1"), Keepalive: -1},
+		&Welcome{}, &Welcome{Observed: netip.MustParseAddrPort("192.0.2.1:1"), Keepalive: -1}, &Welcome{Observed: netip.MustParseAddrPort("192.0.2.1:1"), Spread: -1}, &pong{Spread: -1},
 		&Welcome{Observed: netip.MustParseAddrPort("192.0.2.1:1"), Relays: make([]string, MaxRelays+1)},
 		&Welcome{Observed: netip.MustParseAddrPort("192.0.2.1:1"), Relays: []string{long}},
 		&Ringing{DialID: id, Key: key, Ticket: make([]byte, MaxTicket+1)}, &Answer{DialID: id, Ticket: make([]byte, MaxTicket+1)},
@@ -151,7 +151,7 @@ func TestBounds(t *testing.T) {
 		&Offer{DialID: id}, &Offer{From: key}, &Offer{DialID: id, From: key, FromIDs: make([]string, MaxIDs+1)},
 		&Offer{DialID: id, From: key, FromIDs: []string{"A"}}, &Offer{DialID: id, From: key, Report: blob},
 		&Answer{}, &Answer{DialID: id, Text: long}, &goAhead{}, &cancel{},
-		&Outcome{}, &Outcome{DialID: id, Elapsed: -1}, &Outcome{DialID: id, Method: "no label"}, &bye{After: -1}, &Error{Text: "\x1b[2J"},
+		&Outcome{}, &Outcome{DialID: id, Elapsed: -1}, &Outcome{DialID: id, Method: "no label"}, &bye{Spread: -1}, &Error{Text: "\x1b[2J"},
 	} {
 		_, err := encode(m)
 		require.Error(t, err, "%+v", m)

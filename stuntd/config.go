@@ -65,6 +65,12 @@ type Config struct {
 	// what NATs on the way hold of their session. Zero is 25 seconds.
 	Keepalive time.Duration
 
+	// ReturnRate is how many nodes a second are to come back when all have lost
+	// this server, as when it is killed: they are told beforehand, and spread
+	// themselves, over a minute at most. Zero is 1,600 for each core that
+	// handshakes have, which is all but one; negative is as they like.
+	ReturnRate int
+
 	// Limits bound what strangers can take; see there for the zero value.
 	Limits Limits
 

@@ -87,6 +87,7 @@ func (o *options) flagSet() *flag.FlagSet {
 	fs.Var(&o.format, "log-format", "`format` of the log on stderr: text or json")
 	fs.DurationVar(&o.Drain, "drain", o.Config.drain(), "how long sessions get to say goodbye at SIGTERM")
 	fs.DurationVar(&o.Keepalive, "keepalive", 25*time.Second, "how often nodes show that they are there; NATs that forget sooner need less")
+	fs.IntVar(&o.ReturnRate, "return-rate", 0, "`nodes` per second that are to come back when all have lost the server; 0: 1600 for each core but one")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 
 	l := &o.Limits

@@ -36,6 +36,10 @@ func (q *quota) allow(src netip.Prefix, now time.Time) bool {
 // their client have none.
 type turns chan struct{}
 
+// DefaultReturnRate is how many nodes a second a core can take in, and be free for a
+// quarter of the time: a registration takes 0.45 ms of one (docs/scale.md).
+const DefaultReturnRate = 1600
+
 // newTurns leaves a core to what the server does besides, where there is more
 // than one.
 func newTurns() turns { return make(turns, max(runtime.GOMAXPROCS(0)-1, 1)) }

@@ -9,6 +9,7 @@
 package stuntd
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -175,12 +176,14 @@ func (s *Server) listen(ctx context.Context, network *sock.Net, addrs []string) 
 
 // wire connects the protocols with the port.
 func (s *Server) wire(network *sock.Net, pub public, l Limits, cfg *Config) {
+	turns := newTurns()
 	s.meet = &rendezvous.Server{
-		Logger:    s.log,
-		Agent:     "stuntd " + version(),
-		Drain:     cfg.drain(),
-		Keepalive: cfg.Keepalive,
-		Hold:      cfg.NameHold,
+		Logger:     s.log,
+		Agent:      "stuntd " + version(),
+		Drain:      cfg.drain(),
+		Keepalive:  cfg.Keepalive,
+		Hold:       cfg.NameHold,
+		ReturnRate: cmp.Or(cfg.ReturnRate, DefaultReturnRate*cap(turns)),
 		Limits: rendezvous.Limits{
 			Handshakes:           -1, // ours are done before theirs begin
 			SessionsPerSource:    max(1, l.ConnsPerSource*3/4),
@@ -203,7 +206,7 @@ func (s *Server) wire(network *sock.Net, pub public, l Limits, cfg *Config) {
 	s.mux = &mux{
 		door:    newDoor(l, newMemory(l.memory(), s.log)),
 		quota:   newQuota(l),
-		turns:   newTurns(),
+		turns:   turns,
 		log:     s.log,
 		warn:    rate.Sometimes{Interval: quiet},
 		stun:    s.stun.ServeConn,

@@ -27,6 +27,7 @@ const (
 	kindCancel     = 15
 	kindOutcome    = 16
 	kindPing       = 17
+	kindPong       = 18
 	kindBye        = 19
 	kindError      = 20
 )
@@ -44,7 +45,7 @@ type frame struct {
 	Text       string        `cbor:"10,keyasint,omitzero"`
 	Min        uint16        `cbor:"13,keyasint,omitzero"`
 	Max        uint16        `cbor:"14,keyasint,omitzero"`
-	After      time.Duration `cbor:"19,keyasint,omitzero"`
+	Spread     time.Duration `cbor:"19,keyasint,omitzero"`
 	OK         bool          `cbor:"21,keyasint,omitzero"`
 	Method     string        `cbor:"22,keyasint,omitzero"`
 	Ticket     []byte        `cbor:"25,keyasint,omitempty"`

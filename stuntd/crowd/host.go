@@ -24,12 +24,13 @@ type HostConfig struct {
 	Conns     int
 	Keepalive time.Duration
 	Drain     time.Duration
+	Return    int // nodes a second; 0: as always
 	Cluster   stuntd.Cluster
 }
 
 // Start starts it; address is what nodes take.
 func (h *Host) Start(c HostConfig, address *string) (err error) {
-	h.server, err = stuntd.Start(stuntd.Config{Listen: []string{c.Listen}, StateDir: c.State, Keepalive: c.Keepalive, Drain: c.Drain, Cluster: c.Cluster,
+	h.server, err = stuntd.Start(stuntd.Config{Listen: []string{c.Listen}, StateDir: c.State, Keepalive: c.Keepalive, Drain: c.Drain, ReturnRate: c.Return, Cluster: c.Cluster,
 		Limits: stuntd.Limits{Conns: c.Conns}, Logger: slog.New(&h.dials)})
 	if err == nil {
 		*address = h.server.Address()

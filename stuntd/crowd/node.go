@@ -46,6 +46,7 @@ type node struct {
 	session  *session   // nil while it is away
 	again    *time.Timer
 	failures int
+	spread   time.Duration // as the server has said last
 }
 
 // A session is one of a node's, from its Welcome to its end.
@@ -94,6 +95,8 @@ func found(err error) rendezvous.Found {
 	switch {
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return rendezvous.FoundFull
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return rendezvous.FoundGone
 	case ok && op.Op == "dial":
 		return rendezvous.FoundNobody
 	}
@@ -133,6 +136,11 @@ func (n *node) introduce(conn *tls.Conn) error {
 		var f *frame
 		if err == nil {
 			f, err = readFrame(conn, func() {})
+		}
+		if err == nil && f.Kind == kindWelcome {
+			n.mu.Lock()
+			n.spread = f.Spread
+			n.mu.Unlock()
 		}
 		if err == nil && f.Kind != want {
 			err = fmt.Errorf("a message of kind %d, code %d, %q", f.Kind, f.Code, f.Text)
@@ -204,6 +212,10 @@ func (n *node) hear(s *session, f *frame) error {
 	s.pinged = false
 	s.mu.Unlock()
 	switch f.Kind {
+	case kindPong:
+		n.mu.Lock()
+		n.spread = f.Spread
+		n.mu.Unlock()
 	case kindOffer:
 		_, err := s.conn.Write(encode(frame{Kind: kindAnswer, DialID: f.DialID, Noise: someNoise, Candidates: someCandidates, Report: someReport},
 			frame{Kind: kindOutcome, DialID: f.DialID, OK: true, Method: "crowd"}))
@@ -217,7 +229,7 @@ func (n *node) hear(s *session, f *frame) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.leaving == nil {
-			s.leaving = time.AfterFunc(mathrand.N(max(f.After, 1)), s.close)
+			s.leaving = time.AfterFunc(mathrand.N(max(f.Spread, 1)), s.close)
 		}
 	case kindError:
 		if n.crowd.dials.refused(f) {
@@ -256,8 +268,10 @@ func (n *node) lose(s *session) {
 func (n *node) away(found rendezvous.Found) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	wait := rendezvous.Backoff(n.failures, found)
-	n.failures++
+	wait := rendezvous.Backoff(n.failures, found, n.spread)
+	if n.failures++; found == rendezvous.FoundFull {
+		n.spread = 0
+	}
 	if n.crowd.ctx.Err() != nil {
 		n.crowd.out.Done()
 		return

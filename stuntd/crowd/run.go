@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/gostunt/stunt/stuntd"
 )
 
 // spareFiles are what a process needs beside its connections, with room.
@@ -136,7 +138,11 @@ func (r *run) prepare() error {
 		return fmt.Errorf("crowd: a server needs %d open files for %d nodes, and a process may have %d here: see ulimit -Hn and /proc/sys/fs/nr_open, or have more servers",
 			need, r.share, files)
 	}
-	r.hosts, err = newHosts(r.Servers, r.Apart, HostConfig{Conns: r.share + spareFiles/2, Keepalive: r.Keepalive, Drain: r.Drain})
+	each := HostConfig{Conns: r.share + spareFiles/2, Keepalive: r.Keepalive, Drain: r.Drain}
+	if r.Apart { // what one server would have alone, they share
+		each.Return = max(1, stuntd.DefaultReturnRate*max(1, runtime.NumCPU()-1)/r.Servers)
+	}
+	r.hosts, err = newHosts(r.Servers, r.Apart, each)
 	return err
 }
 
