@@ -192,6 +192,20 @@ func TestSlowReaderIsCut(t *testing.T) {
 	h.stillServes(t)
 }
 
+// What a client may ask for in a moment is more than we and the kernel keep for
+// it, also with the limits that a server has.
+func TestSlowReaderIsCutWithinItsRates(t *testing.T) {
+	h, _, b := pair(t, &Server{})
+	require.NoError(t, b.Update(Info{Report: make([]byte, MaxBlob)}))
+	require.NoError(t, b.Register(within(t), "bob2")) // the update is in force once this is answered
+	p := h.peer(t, newKey(t))
+	frame, err := encode(&lookup{Ref: 1, ID: "bob"})
+	require.NoError(t, err)
+	_, err = p.conn.Write(bytes.Repeat(frame, 4*(&Limits{}).dialRate())) // a burst
+	require.NoError(t, err)
+	require.ErrorIs(t, receive(t, h.ended, "the end"), errSlow)
+}
+
 func TestLinkDoesNotWaitForReader(t *testing.T) {
 	near, far := net.Pipe() // without any buffer: the first write blocks
 	defer far.Close()

@@ -12,13 +12,17 @@ import (
 )
 
 const (
+	// sendBuffer is what the kernel takes of what a client does not read; Linux
+	// doubles it for its own use.
+	sendBuffer = 64 << 10
+
 	// maxQueue bounds what waits to be written to one client: some dozen of
 	// the largest messages. Who reads slower than that is cut. A client's own
 	// queue is bounded by what its callers ask for, and by writeTimeout.
 	maxQueue = 512 << 10
 
-	// writeTimeout is for one batch of frames, which fits in any socket
-	// buffer: the peer's kernel has not acknowledged for so long.
+	// writeTimeout is for one batch of frames: what does not fit in the buffers
+	// of both kernels has not been read for so long.
 	writeTimeout = 10 * time.Second
 
 	// lingerTime and lingerBytes bound what is read and thrown away after the
@@ -48,6 +52,17 @@ type link struct {
 	finishing bool  // nothing more is taken; out is the last to be written
 	why       error // the reason given to hangUp, or the last word
 	err       error // why the link was closed
+}
+
+// boundBuffer bounds what the kernel takes for a client that does not read, which
+// would be megabytes each: what is more is in our queue, which has a limit.
+func boundBuffer(conn net.Conn) {
+	switch c := conn.(type) {
+	case interface{ SetWriteBuffer(bytes int) error }:
+		c.SetWriteBuffer(sendBuffer) // an error leaves it as it was
+	case interface{ NetConn() net.Conn }:
+		boundBuffer(c.NetConn())
+	}
 }
 
 func newLink(conn, raw net.Conn, limit int) *link {

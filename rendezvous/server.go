@@ -119,6 +119,7 @@ func orSilent(l *slog.Logger) *slog.Logger {
 // and no buffer but those of crypto/tls.
 func (s *Server) ServeConn(ctx context.Context, conn *tls.Conn) error {
 	s.setUp()
+	boundBuffer(conn)
 	l := newLink(conn, conn.NetConn(), maxQueue)
 	from := addrPort(conn.RemoteAddr())
 	full, err := s.door.enter(sourceOf(from.Addr()), l)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -362,6 +363,34 @@ func TestRelaysOfServers(t *testing.T) {
 }
 
 // Who has another secret does not come in.
+// A stranger who does not care who we are is refused by us, with a certificate or
+// without.
+func TestStrangersAreRefused(t *testing.T) {
+	t.Parallel()
+	s := together(t, 1)[0]
+	_, key, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	foreign, err := rendezvous.Certificate(key)
+	require.NoError(t, err)
+	for what, certs := range map[string][]tls.Certificate{"none": nil, "another's": {foreign}} {
+		conn, err := net.Dial("tcp", s.bus.Addr().String())
+		require.NoError(t, err)
+		defer conn.Close()
+		require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+		c := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if certs == nil {
+				return &tls.Certificate{}, nil
+			}
+			return &certs[0], nil
+		}})
+		if err = c.Handshake(); err == nil { // in TLS 1.3 the refusal comes after our end of it
+			_, err = c.Read(make([]byte, 1))
+		}
+		require.ErrorContains(t, err, "remote error: tls: ", what)
+	}
+	require.Empty(t, s.Cluster().Members)
+}
+
 func TestStrangersAreNoServers(t *testing.T) {
 	t.Parallel()
 	s := together(t, 1)[0]

@@ -13,9 +13,15 @@ import (
 	"github.com/gostunt/stunt/rendezvous"
 )
 
-// recordEvery is how often what was learnt is written, if it has changed: what
-// a crash may cost. It is some megabytes at most.
-const recordEvery = 5 * time.Minute
+const (
+	// recordEvery is how often what was learnt is written, if it has changed: what
+	// a crash may cost. It is some megabytes at most.
+	recordEvery = 5 * time.Minute
+	// namesEvery is how often names are: one that is lost is anybody's.
+	namesEvery = 5 * time.Second
+	// recordShare bounds the part of the time that goes into it where there is much.
+	recordShare = 100
+)
 
 // A recordFile keeps what a server would forget when it ends. One server has it
 // at a time.
@@ -25,6 +31,7 @@ type recordFile struct {
 	record func() []byte      // returns what is to be kept
 	recall func([]byte) error // takes it back
 	aside  bool               // a file that cannot be used is set aside
+	every  time.Duration
 	log    *slog.Logger
 
 	// Owned by open, then by run:
@@ -34,10 +41,10 @@ type recordFile struct {
 // keepRecords has what the configuration names kept until ctx ends.
 func (s *Server) keepRecords(ctx context.Context, cfg *Config) error {
 	for _, f := range []*recordFile{
-		{path: cfg.Record, most: rendezvous.MaxRecord, record: s.meet.Record, recall: s.meet.Recall, aside: true},
+		{path: cfg.Record, most: rendezvous.MaxRecord, record: s.meet.Record, recall: s.meet.Recall, aside: true, every: recordEvery},
 		// Without what it knew of names the server would give them to whoever
 		// comes first: a damaged file is for the operator to look at.
-		{path: cfg.Names, most: rendezvous.MaxNamesText, record: s.meet.Names, recall: s.meet.RecallNames},
+		{path: cfg.Names, most: rendezvous.MaxNamesText, record: s.meet.Names, recall: s.meet.RecallNames, every: namesEvery},
 	} {
 		if f.log = s.log; f.path == "" {
 			continue
@@ -107,7 +114,7 @@ func (f *recordFile) save() error {
 
 // run saves now and then until ctx ends, and once more.
 func (f *recordFile) run(ctx context.Context) {
-	t := time.NewTicker(recordEvery)
+	t := time.NewTimer(f.every)
 	defer t.Stop()
 	for running := true; running; {
 		select {
@@ -115,8 +122,10 @@ func (f *recordFile) run(ctx context.Context) {
 			running = false
 		case <-t.C:
 		}
+		began := time.Now()
 		if err := f.save(); err != nil {
 			f.log.Error("record not saved", "path", f.path, "err", err)
 		}
+		t.Reset(max(f.every, recordShare*time.Since(began)))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,7 +93,20 @@ func TestRecordThatCannotBeKept(t *testing.T) {
 	}
 }
 
-// A pinned name is its owner's after a restart, whether that was orderly or not.
+// A name is on disk seconds after it was taken: a crash loses no other.
+func TestNamesSurviveACrash(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "names")
+	s := start(t, Config{Names: path, NameHold: 24 * time.Hour})
+	key, id := newKey(t)
+	require.NoError(t, client(t, s, rendezvous.ClientConfig{Key: key}).Register(t.Context(), "alice"))
+	require.Eventually(t, func() bool {
+		text, err := os.ReadFile(path) // as it would be after a SIGKILL now
+		return err == nil && strings.Contains(string(text), "alice "+id+" ")
+	}, 6*namesEvery, 50*time.Millisecond)
+}
+
+// A pinned name is its owner's after a restart.
 func TestNamesSurviveARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "names")
 	cfg := Config{Names: path, NameHold: 24 * time.Hour}
