@@ -19,6 +19,8 @@ type Listener struct {
 	conns  chan *Conn    // capacity backlog; never closed
 	done   chan struct{} // closed by Close
 	closed sync.Once
+	lost   chan struct{} // closed by lose
+	err    error         // why; set before lost is closed
 }
 
 // Listen makes a node and listens on it for every virtual port. It returns
@@ -36,19 +38,35 @@ func Listen(ctx context.Context, c Config) (*Listener, error) {
 }
 
 // Accept waits for a connection that a peer has made and chosen. It returns an
-// error only when the listener is closed, and then one that is [net.ErrClosed]:
-// a server that goes away and comes back is the node's concern.
+// error only when the listener is closed, and then one that is [net.ErrClosed], or
+// when no peer can reach it any more, as no server will have the node: a
+// [rendezvous.FinalError]. A server that goes away and comes back is the node's
+// concern.
 func (l *Listener) Accept() (net.Conn, error) {
 	select {
 	case <-l.done: // closed wins over what waits
+		return nil, opError("accept", net.ErrClosed, l.addr, nil)
 	default:
-		select {
-		case c := <-l.conns:
-			return c, nil
-		case <-l.done:
-		}
 	}
-	return nil, opError("accept", net.ErrClosed, l.addr, nil)
+	select {
+	case c := <-l.conns: // and that over being lost
+		return c, nil
+	default:
+	}
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, opError("accept", net.ErrClosed, l.addr, nil)
+	case <-l.lost:
+		return nil, opError("accept", l.err, l.addr, nil)
+	}
+}
+
+// lose ends Accept once what waits for it has been taken. It is called once.
+func (l *Listener) lose(err error) {
+	l.err = err
+	close(l.lost)
 }
 
 // Addr returns the [Addr] under which peers dial this listener.

@@ -128,7 +128,7 @@ func (n *Node) setUp() error {
 		OnDown:    n.onDown,
 		OnOffer:   n.onOffer,
 		OnLost: func(id string, err error) {
-			n.log.Warn("name lost to another session", "phase", "session", "peer", id, "err", err)
+			n.log.Warn("name lost", "phase", "session", "peer", id, "err", err)
 		},
 	})
 	n.mu.Lock()
@@ -146,11 +146,17 @@ func (n *Node) setUp() error {
 }
 
 // run holds the session until Close, or until an error that no retry mends;
-// Ready and every call on the client then return that error. A program that only
-// listens makes no calls, and learns it from the log.
+// Ready, every call on the client, and Accept then return that error.
 func (n *Node) run() {
-	if err := n.client.Run(n.life); err != nil && n.life.Err() == nil {
-		n.log.Warn("session ended for good", "phase", "session", "err", err)
+	err := n.client.Run(n.life)
+	if err == nil || n.life.Err() != nil {
+		return
+	}
+	n.log.Warn("session ended for good", "phase", "session", "err", err)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, ln := range n.st.listeners { // another does not come: its registration fails
+		ln.lose(fromServer(err))
 	}
 }
 
@@ -176,7 +182,7 @@ func (n *Node) Key() ed25519.PublicKey {
 // port 0 it takes every connection to a port that has no listener of its own.
 // ctx bounds the registration.
 func (n *Node) Listen(ctx context.Context, port uint16) (*Listener, error) {
-	ln := &Listener{node: n, conns: make(chan *Conn, backlog), done: make(chan struct{})}
+	ln := &Listener{node: n, conns: make(chan *Conn, backlog), done: make(chan struct{}), lost: make(chan struct{})}
 	if err := n.start(); err != nil {
 		return nil, opError("listen", err, nil, nil)
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,4 +79,12 @@ func TestShutOut(t *testing.T) {
 	require.Contains(t, line, "this key is denied")
 	_, err = n.Dial(t.Context(), "stunt", "alice:80")
 	require.ErrorIs(t, err, stunt.ErrNotAuthorized)
+	for range 2 { // http.Serve gives up, and whoever asks again hears it again
+		_, err = ln.Accept()
+		require.ErrorIs(t, err, stunt.ErrNotAuthorized)
+		require.NotErrorIs(t, err, net.ErrClosed)
+	}
+	require.NoError(t, ln.Close())
+	_, err = ln.Accept()
+	require.ErrorIs(t, err, net.ErrClosed)
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/gostunt/stunt/stuntd"
 )
 
 // closed is an address that refuses connections: port 1 is not for services.
@@ -163,6 +166,28 @@ func TestListenFails(t *testing.T) {
 	own.await(t, "listening as "+fingerprint)
 }
 
+// TestListenIsShutOut: a key that the server takes no more ends "stunt listen",
+// which says why.
+func TestListenIsShutOut(t *testing.T) {
+	rules := filepath.Join(t.TempDir(), "rules")
+	require.NoError(t, os.WriteFile(rules, nil, 0o600))
+	s, err := stuntd.Start(stuntd.Config{Listen: []string{"127.0.0.1:0"}, StateDir: t.TempDir(), Access: stuntd.Access{File: rules}})
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close() })
+	key, fingerprint := newKey(t)
+	alice := binary(t, "listen", "alice", "--server", s.Address(), "--key", key, "--to", closed)
+	said := new(text)
+	alice.Stderr = said
+	require.NoError(t, alice.Start())
+	said.await(t, "listening as ")
+	require.NoError(t, os.WriteFile(rules, []byte("deny key "+fingerprint), 0o600))
+	s.Reload()
+	require.Error(t, alice.Wait(), "by itself, and not with 0")
+	require.Equal(t, 1, alice.ProcessState.ExitCode(), said.String())
+	require.Contains(t, said.String(), "no more connections: ")
+	require.Contains(t, said.String(), "this key is denied")
+}
+
 // TestNameIsLost: of two "stunt listen" with one key and name the newer one
 // has it, and the older says so.
 func TestNameIsLost(t *testing.T) {
@@ -173,7 +198,7 @@ func TestNameIsLost(t *testing.T) {
 	first.await(t, "listening as ")
 	second, _ := background(t, args...)
 	second.await(t, "listening as ")
-	require.Eventually(t, func() bool { return strings.Contains(first.String(), "name lost to another session") },
+	require.Eventually(t, func() bool { return strings.Contains(first.String(), "name lost") },
 		30*time.Second, 5*time.Millisecond)
 }
 

@@ -71,8 +71,12 @@ func runListen(ctx context.Context, e *env, args []string) error {
 	defer all.Wait()
 	for {
 		conn, err := ln.Accept()
-		if err != nil {
-			return nil // closed, by a signal: there is no other error
+		if errors.Is(err, net.ErrClosed) { // by a signal
+			return nil
+		}
+		if err != nil { // what is connected goes on
+			fmt.Fprintf(e.err, "no more connections: %v\n", err)
+			return err
 		}
 		all.Go(func() { pass(ctx, e, conn.(*stunt.Conn), *to) }) // ends with its connection, or ctx
 	}
