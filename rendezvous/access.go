@@ -89,13 +89,60 @@ func (s *session) mayDial(peer string) ([]string, error) {
 
 // Review asks the passes of all sessions whether these still stand, and ends
 // those that don't: for when what the passes go by has changed. Each would be
-// asked with its next message anyway.
+// asked with its next message anyway. Names whose keys may not have them any more,
+// by Entitled, are free then, whether they are in use or held.
 func (s *Server) Review() {
+	if s.Entitled != nil {
+		s.revoke()
+	}
 	for _, sess := range s.directory.everybody() {
 		if e, ok := errors.AsType[*Error](sess.stands()); ok {
 			sess.link.finish(e)
 		}
 	}
+}
+
+// revoke frees names, and tells the sessions that have had them.
+func (s *Server) revoke() {
+	for _, lost := range s.directory.revoke(s.Entitled) {
+		e := errorf(CodeIDTaken, "%q is for another key", lost.name)
+		e.ID = lost.name
+		lost.session.tell(e)
+		s.logger().Info("name revoked", "peer", lost.session.fingerprint, "id", lost.name)
+	}
+	if c := s.cluster; c != nil {
+		c.do(func() {
+			for id, k := range c.elsewhere.known {
+				if !k.until.IsZero() && !s.Entitled(k.Owner, id) { // held; in use it is for its server
+					delete(c.elsewhere.known, id)
+				}
+			}
+			c.news()
+		})
+	}
+}
+
+// lostName is what a session had.
+type lostName struct {
+	session *session
+	name    string
+}
+
+// revoke frees all names whose keys are not entitled to them, and returns those
+// that were in use.
+func (d *directory) revoke(entitled func(fingerprint, name string) bool) (inUse []lostName) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, c := range d.names {
+		if entitled(c.owner, name) {
+			continue
+		}
+		if c.session != nil {
+			inUse = append(inUse, lostName{c.session, name})
+		}
+		d.free(c)
+	}
+	return inUse
 }
 
 // everybody returns all sessions.

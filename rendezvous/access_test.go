@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -160,6 +161,38 @@ func TestReview(t *testing.T) {
 	a.gone()
 	b.send(&ping{})
 	read[*pong](b)
+}
+
+// A name that its key may not have any more is free for another at once, whether
+// it is in use or held, and who had it is told; its session goes on.
+func TestReviewOfNames(t *testing.T) {
+	var owner atomic.Value // of every name
+	owner.Store("")
+	h := serve(t, &Server{Hold: time.Hour, Entitled: func(fingerprint, name string) bool {
+		return name == "other" || fingerprint == owner.Load()
+	}})
+	squatter, gone := h.peer(t, newKey(t)), h.peer(t, newKey(t))
+	squatter.register("ops")
+	squatter.register("other")
+	gone.register("held")
+	gone.conn.Close()
+	late := h.peer(t, newKey(t))
+	owner.Store(fingerprintOf(late.key))
+	require.Eventually(t, func() bool { return h.server.Sessions() == 2 }, patience, time.Millisecond)
+	for i, name := range []string{"ops", "held"} {
+		late.send(&register{Ref: uint32(i + 1), ID: name})
+		late.refusal(CodeIDTaken)
+	}
+	h.server.Review()
+	lost := read[*Error](squatter)
+	require.Equal(t, "ops", lost.ID)
+	require.Equal(t, CodeIDTaken, lost.Code)
+	late.register("ops")
+	late.register("held")
+	squatter.send(&lookup{Ref: 1, ID: "ops"})
+	require.Equal(t, late.key.Public(), read[*Presence](squatter).Key, "it goes on")
+	squatter.send(&lookup{Ref: 2, ID: "other"})
+	require.Equal(t, squatter.key.Public(), read[*Presence](squatter).Key)
 }
 
 // standing is a rulebook of which one thing is told.

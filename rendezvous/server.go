@@ -40,6 +40,10 @@ type Server struct {
 	// It holds up only that client, and one of the places of Limits.Handshakes.
 	Admit func(Applicant) (Pass, error)
 
+	// Entitled, if not nil, is asked by Review about each name that a key has here,
+	// or that is held for it. It must not block.
+	Entitled func(fingerprint, name string) bool
+
 	// Trace, if not nil, sees what happens, for who counts it.
 	Trace *Trace
 

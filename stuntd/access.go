@@ -57,6 +57,8 @@ func (c *Config) gate() (*access.Gate, reloadable, error) {
 func (s *Server) admission(g *access.Gate) func(rendezvous.Applicant) (rendezvous.Pass, error) {
 	if g != nil {
 		g.Changed = s.meet.Review
+		s.meet.Entitled = g.Entitled
+		s.meet.Review()
 	}
 	return func(a rendezvous.Applicant) (rendezvous.Pass, error) {
 		if err := s.mux.door.memory.busy(); err != nil {

@@ -217,6 +217,38 @@ func TestRulesAreReadAgain(t *testing.T) {
 	require.ErrorIs(t, err, rendezvous.CodeNotAllowed)
 }
 
+// Rules take a name from a key that may not have it any more, and all from one that
+// is denied, also what is only held: here and, with a file of names, after a restart.
+func TestRulesTakeNames(t *testing.T) {
+	squatter, squatterID := newKey(t)
+	owner, ownerID := newKey(t)
+	b := newBook(t, "# all may have all")
+	cfg := Config{StateDir: t.TempDir(), NameHold: 24 * time.Hour, Names: filepath.Join(t.TempDir(), "names"),
+		Access: Access{File: b.path}, Logger: slog.New(slog.NewTextHandler(b, nil))}
+	s := start(t, cfg)
+	lost := make(chan string, 16)
+	c := client(t, s, rendezvous.ClientConfig{Key: squatter, OnLost: func(id string, _ error) { lost <- id }})
+	for _, name := range []string{"ops", "laptop"} {
+		require.NoError(t, c.Register(t.Context(), name))
+	}
+	rightful := client(t, s, rendezvous.ClientConfig{Key: owner})
+	require.ErrorIs(t, rightful.Register(t.Context(), "ops"), rendezvous.CodeIDTaken)
+
+	b.write("reserve ops " + ownerID)
+	s.Reload()
+	require.Equal(t, "ops", <-lost)
+	require.NoError(t, rightful.Register(t.Context(), "ops"))
+
+	other := client(t, s, rendezvous.ClientConfig{})
+	require.ErrorIs(t, other.Register(t.Context(), "laptop"), rendezvous.CodeIDTaken)
+	require.NoError(t, s.Close())
+	b.write("deny key " + squatterID)
+	s = start(t, cfg)
+	other = client(t, s, rendezvous.ClientConfig{})
+	require.NoError(t, other.Register(t.Context(), "laptop"), "what was kept on disk is looked at, too")
+	require.ErrorIs(t, other.Register(t.Context(), "ops"), rendezvous.CodeIDTaken, "the rest is held")
+}
+
 // A file that somebody is writing is not taken for what it is at that moment.
 func TestRulesAreReadWhenTheyHaveSettled(t *testing.T) {
 	b := newBook(t, "deny name a")

@@ -101,11 +101,11 @@ func (s *Server) open(ctx context.Context, cfg *Config) error {
 	limits, _ := cfg.Limits.withDefaults() // checked
 	s.wire(network, pub, fitFiles(limits, s.log), cfg)
 	s.mux.tls = serverTLS(cert.get, !cfg.Relay.Only)
-	s.meet.Admit = s.admission(gate)
 	s.reload = newReloader(s.log, cert.file, rules)
 	if err := s.keepRecords(ctx, cfg); err != nil {
 		return err
 	}
+	s.meet.Admit = s.admission(gate) // which goes through the names that were kept
 	s.wireRelay(&cfg.Relay, secret)
 	if cfg.Cluster.Name != "" {
 		if err := s.lend(ctx, pub, network); err != nil {

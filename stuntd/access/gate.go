@@ -43,6 +43,11 @@ func (g *Gate) now() time.Time {
 	return time.Now()
 }
 
+// Entitled is for [rendezvous.Server.Entitled]: it goes by the rules alone.
+func (g *Gate) Entitled(fingerprint, name string) bool {
+	return g.rules.Load().mayKeep(fingerprint, name)
+}
+
 // Admit is for [rendezvous.Server.Admit].
 func (g *Gate) Admit(a rendezvous.Applicant) (rendezvous.Pass, error) {
 	p := &pass{gate: g, key: rendezvous.Fingerprint(a.Key), from: a.From.Addr()}

@@ -120,6 +120,11 @@ func (r *Rules) mayHave(key, name string) error {
 	return nil
 }
 
+// mayKeep reports whether a key may have a name wherever it is.
+func (r *Rules) mayKeep(key, name string) bool {
+	return r == nil || !has(r.deny.keys, key) && (len(r.allow.keys) == 0 || has(r.allow.keys, key)) && r.mayHave(key, name) == nil
+}
+
 // mayDial reports whether a caller, which has this key and these names, may
 // dial that.
 func (r *Rules) mayDial(key string, names []string, whom string) bool {
