@@ -47,11 +47,17 @@ func TestCheckHereFindsWhatIsWrong(t *testing.T) {
 	defer taken.Close()
 	old := time.Now().Add(-20 * 365 * 24 * time.Hour)
 	cert, key := writeCert(t, t.TempDir(), old)
+	rubbish := filepath.Join(t.TempDir(), "rubbish")
+	require.NoError(t, os.WriteFile(rubbish, []byte("x"), 0o600))
 	for _, tt := range []struct {
 		args []string
 		says string
 	}{
 		{[]string{"-listen", "192.0.2.1:3478"}, "wrong    listen"},
+		{[]string{"-admin", "192.0.2.1:9478", "-admin-token", rubbish}, "(-admin)"},
+		{[]string{"-cluster", "x", "-cluster-secret", rubbish, "-cluster-listen", "192.0.2.1:6222"}, "(-cluster-listen)"},
+		{[]string{"-names", rubbish}, "wrong    names"},
+		{[]string{"-tokens", "-token-key", rubbish}, "wrong    token key"},
 		{[]string{"-listen", taken.Addr().String()}, "in use by another program"},
 		{[]string{"-tls-cert", "/nonexistent/c", "-tls-key", "/nonexistent/k"}, "wrong    certificate"},
 		{[]string{"-public", "10.0.0.1=::1"}, "wrong    public"},

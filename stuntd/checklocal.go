@@ -2,6 +2,7 @@ package stuntd
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/gostunt/stunt/internal/sock"
+	"github.com/gostunt/stunt/rendezvous"
 	"github.com/gostunt/stunt/stuntd/check"
 )
 
@@ -25,6 +27,7 @@ import (
 func (c *Config) look(ctx context.Context, r *check.Report) {
 	c.lookAtKey(r)
 	c.lookAtListen(ctx, r)
+	c.lookAtOthers(ctx, r)
 	c.lookAtAddresses(r)
 	c.lookAtFiles(r)
 	c.lookAtLimits(r)
@@ -88,6 +91,23 @@ func (c *Config) lookAtListen(ctx context.Context, r *check.Report) {
 			r.Bad("listen", "stop what has it, or listen elsewhere (-listen)", "%s is in use by another program", addr)
 		default:
 			r.Bad("listen", "name an address of this machine (-listen)", "%v", err)
+		}
+	}
+}
+
+// lookAtOthers looks whether the addresses of the other listeners are ours. One
+// that is in use may be by this server, as it runs.
+func (c *Config) lookAtOthers(ctx context.Context, r *check.Report) {
+	for flag, addr := range map[string]string{"-admin": c.Admin.Listen, "-cluster-listen": c.Cluster.Listen, "-acme-http": c.ACME.HTTP} {
+		if addr == "" {
+			continue
+		}
+		ln, err := new(sock.Net).ListenExclusive(ctx, addr)
+		switch {
+		case err == nil:
+			ln.Close()
+		case sock.Classify(err) != sock.AddrInUse:
+			r.Bad("listen", "name an address of this machine ("+flag+")", "%v", err)
 		}
 	}
 }
@@ -183,7 +203,8 @@ func (c *Config) lookAtFiles(r *check.Report) {
 		{"cluster", c.Cluster.SecretFile, func() error { _, _, err := c.secrets(); return err }},
 		{"admin token", c.Admin.TokenFile, func() error { _, err := c.Admin.token(); return err }},
 		{"access", c.Access.File, func() error { _, _, err := (&Config{Access: Access{File: c.Access.File}}).gate(); return err }},
-		{"names", c.Names, func() error { return folder(c.Names) }},
+		{"token key", c.tokenKeyInUse(), func() error { return absentOr(readTokenKey(c.tokenKeyInUse())) }},
+		{"names", c.Names, func() error { return c.lookAtNames() }},
 		{"record", c.Record, func() error { return folder(c.Record) }},
 	} {
 		if f.path == "" {
@@ -195,6 +216,35 @@ func (c *Config) lookAtFiles(r *check.Report) {
 			r.Good(f.about, "%s", f.path)
 		}
 	}
+}
+
+// tokenKeyInUse is the file with the key of tokens; empty if none are asked for.
+func (c *Config) tokenKeyInUse() string {
+	if !c.Access.Tokens {
+		return ""
+	}
+	path, _ := c.tokenKeyPath() // of the state's folder lookAtKey has spoken
+	return path
+}
+
+// absentOr is the error of a key that is made at the first start.
+func absentOr(_ ed25519.PublicKey, _ ed25519.PrivateKey, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// lookAtNames says what is wrong with the file of names, or where it is to be.
+func (c *Config) lookAtNames() error {
+	text, err := readFile(c.Names, int64(rendezvous.MaxNamesText)+1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return folder(c.Names)
+	}
+	if err == nil {
+		err = new(rendezvous.Server).RecallNames(text)
+	}
+	return err
 }
 
 // folder says what is wrong with the folder of a file that is to be written.
