@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -389,4 +391,27 @@ func TestAcceptErrorsEndWithContext(t *testing.T) {
 		(&mux{log: slog.New(slog.DiscardHandler)}).accept(ctx, ln)
 		require.True(t, errors.Is(ctx.Err(), context.DeadlineExceeded))
 	})
+}
+
+// A request that does not come to its end is dropped in time.
+func TestSlowRequestsAreCut(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{})
+	for what, say := range map[string]string{
+		"nothing":  "",
+		"half":     "GET /healthz HTTP/1.1\r\nHost: x\r\n",
+		"no body":  "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
+		"too long": "GET /healthz HTTP/1.1\r\nHost: " + strings.Repeat("x", 1<<16),
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			c := tls.Client(dial(t, s.Addrs()[0].String()), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protoHTTP}})
+			require.NoError(t, c.Handshake())
+			c.SetDeadline(time.Now().Add(2 * patience))
+			_, err := io.WriteString(c, say) // some of it may not be taken any more
+			require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+			_, err = io.Copy(io.Discard, c)
+			require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "it is cut")
+		})
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"net"
 	"time"
@@ -58,8 +59,10 @@ func (r *raiders) slow(ctx context.Context, i int) {
 	case 1: // in a session
 		c, err = r.join(ctx, i)
 		say = append(binary.BigEndian.AppendUint32(nil, rendezvous.MaxMessage), make([]byte, 512)...)
-	default: // in plain, where no HTTP is
-		c, err = r.connect(ctx, i)
+	default: // to HTTP, which is in TLS
+		if c, err = r.connect(ctx, i); err == nil {
+			c = tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+		}
 	}
 	if err != nil {
 		r.score(false)
