@@ -33,12 +33,17 @@ type Cluster struct {
 	// Routes, and NATSCredentials a file with credentials for these, if need be.
 	NATS            []string
 	NATSCredentials string
+
+	// NATSCA has the authorities that may vouch for them, in PEM; empty: those of
+	// the system. NATSCert and NATSKey are what they know this server by, if they
+	// ask for a certificate.
+	NATSCA, NATSCert, NATSKey string
 }
 
 // check returns what is wrong with the configuration by itself.
 func (c *Cluster) check() error {
 	switch {
-	case c.Name == "" && (c.SecretFile != "" || c.Listen != "" || len(c.Routes) > 0 || len(c.NATS) > 0 || c.NATSCredentials != ""):
+	case c.Name == "" && (c.SecretFile != "" || c.Listen != "" || len(c.Routes) > 0 || len(c.NATS) > 0 || c.NATSCredentials+c.NATSCA+c.NATSCert+c.NATSKey != ""):
 		return errors.New("a cluster needs a name")
 	case c.Name == "":
 		return nil
@@ -50,7 +55,8 @@ func (c *Cluster) check() error {
 }
 
 func (c *Cluster) bus(secret cluster.Secret) cluster.Config {
-	return cluster.Config{Name: c.Name, Secret: secret, Listen: c.Listen, Routes: c.Routes, URLs: c.NATS, Credentials: c.NATSCredentials}
+	return cluster.Config{Name: c.Name, Secret: secret, Listen: c.Listen, Routes: c.Routes, URLs: c.NATS, Credentials: c.NATSCredentials,
+		CAFile: c.NATSCA, CertFile: c.NATSCert, KeyFile: c.NATSKey}
 }
 
 // secrets returns what tickets are signed with, and what the servers of the
@@ -111,4 +117,7 @@ func (o *options) clusterFlags(fs *flag.FlagSet) {
 	fs.Var(&list{p: &c.Routes}, "routes", "`host:port` of another server of the cluster; repeat it for more")
 	fs.Var(&list{p: &c.NATS}, "nats", "`URL` of a NATS server that connects the cluster, in the place of -routes; repeat it for more")
 	fs.StringVar(&c.NATSCredentials, "nats-creds", "", "`file` with credentials for -nats")
+	fs.StringVar(&c.NATSCA, "nats-ca", "", "PEM `file` with the authorities that may vouch for -nats; without one, those of the system")
+	fs.StringVar(&c.NATSCert, "nats-cert", "", "PEM `file` with the certificate that -nats knows this server by, if it asks for one")
+	fs.StringVar(&c.NATSKey, "nats-key", "", "PEM `file` with the key of -nats-cert")
 }

@@ -92,10 +92,8 @@ func Start(cfg Config, logger *slog.Logger) (_ *Bus, err error) {
 	if len(cfg.URLs) > 0 {
 		opts.Servers = cfg.URLs
 		opts.RetryOnFailedConnect = true
-		if cfg.Credentials != "" {
-			if err := nats.UserCredentials(cfg.Credentials)(&opts); err != nil {
-				return nil, err
-			}
+		if err := cfg.files(&opts); err != nil {
+			return nil, err
 		}
 	} else if b.server, opts.Token, err = embed(&cfg, logger); err != nil {
 		return nil, err
@@ -114,6 +112,20 @@ func Start(cfg Config, logger *slog.Logger) (_ *Bus, err error) {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
 	return b, nil
+}
+
+// files has a client of NATS use the files that are named for it.
+func (c *Config) files(opts *nats.Options) (err error) {
+	if c.Credentials != "" {
+		err = nats.UserCredentials(c.Credentials)(opts)
+	}
+	if err == nil && c.CAFile != "" {
+		err = nats.RootCAs(c.CAFile)(opts)
+	}
+	if err == nil && c.CertFile != "" {
+		err = nats.ClientCert(c.CertFile, c.KeyFile)(opts)
+	}
+	return err
 }
 
 // Close ends the connection. Nothing of it runs when it returns, and nobody is

@@ -1,10 +1,16 @@
 package cluster
 
 import (
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,9 +46,11 @@ func bus(t *testing.T, cfg Config) *Bus {
 	return b
 }
 
-// foreign starts a NATS server that is not ours, for clients with a password.
-func foreign(t *testing.T) (address string) {
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, Username: "u", Password: "p", NoSigs: true, NoLog: true})
+// foreign starts a NATS server that is not ours, for clients with a password and, if
+// it is secured, with a certificate.
+func foreign(t *testing.T, secured *tls.Config) (address string) {
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, Username: "u", Password: "p", NoSigs: true, NoLog: true,
+		TLS: secured != nil, TLSVerify: secured != nil, TLSConfig: secured, TLSTimeout: patience.Seconds()})
 	require.NoError(t, err)
 	s.Start()
 	t.Cleanup(func() {
@@ -51,6 +59,24 @@ func foreign(t *testing.T) (address string) {
 	})
 	require.True(t, s.ReadyForConnections(patience))
 	return (&url.URL{Scheme: "nats", User: url.UserPassword("u", "p"), Host: s.Addr().String()}).String()
+}
+
+// signed makes a certificate that vouches for itself, for a server and for clients.
+func signed(t *testing.T) (cert, key string) {
+	public, private, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	der, err := x509.CreateCertificate(nil, tmpl, tmpl, public, private)
+	require.NoError(t, err)
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert"), filepath.Join(dir, "key")
+	require.NoError(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	require.NoError(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
+	return cert, key
 }
 
 // reached waits until b hears what a sends.
@@ -96,10 +122,27 @@ func TestBus(t *testing.T) {
 			return a, bus(t, Config{Routes: []string{a.Addr().String()}})
 		}},
 		{"another's", func(t *testing.T) (a, b *Bus) {
-			at := foreign(t)
+			at := foreign(t, nil)
 			a = bus(t, Config{URLs: []string{at}})
 			require.Nil(t, a.Addr())
 			return a, bus(t, Config{URLs: []string{at}})
+		}},
+		{"another's, with certificates", func(t *testing.T) (a, b *Bus) {
+			cert, key := signed(t)
+			pair, err := tls.LoadX509KeyPair(cert, key)
+			require.NoError(t, err)
+			known := x509.NewCertPool()
+			known.AddCert(pair.Leaf)
+			at := foreign(t, &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: known, ClientAuth: tls.RequireAndVerifyClientCert})
+			cfg := Config{URLs: []string{at}, CAFile: cert, CertFile: cert, KeyFile: key}
+			// Who has no certificate, or takes only those of the system, gets nowhere.
+			lone := bus(t, Config{URLs: []string{at}, CAFile: cert})
+			lost := bus(t, Config{URLs: []string{at}, CertFile: cert, KeyFile: key})
+			a, b = bus(t, cfg), bus(t, cfg)
+			reached(t, a, b)
+			require.False(t, lone.conn.IsConnected())
+			require.False(t, lost.conn.IsConnected())
+			return a, b
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -201,6 +244,9 @@ func TestConfig(t *testing.T) {
 		{Config{Name: "a", Routes: []string{"host"}}, "host"},
 		{Config{Name: "a", URLs: []string{"http://secret@host"}}, "nats://"},
 		{Config{Name: "a", URLs: []string{"nats://host"}, Routes: []string{"a:1"}}, "not both"},
+		{Config{Name: "a", URLs: []string{"nats://host"}, CertFile: "c"}, "its key"},
+		{Config{Name: "a", CAFile: "c"}, "no address"},
+		{Config{Name: "a", URLs: []string{"tls://host"}, CAFile: os.DevNull}, "certificate"},
 	} {
 		_, err := Start(tt.cfg, nil)
 		require.ErrorContains(t, err, tt.want)
@@ -228,7 +274,7 @@ func TestConfig(t *testing.T) {
 // Two servers of one secret, and of two clusters, do not meet; nor do they on one
 // NATS server.
 func TestClustersApart(t *testing.T) {
-	at := foreign(t)
+	at := foreign(t, nil)
 	a, b := bus(t, Config{URLs: []string{at}}), bus(t, Config{Name: "other", URLs: []string{at}})
 	stop, err := b.Listen("x", func([]byte, func([]byte)) { t.Error("heard in another cluster") })
 	require.NoError(t, err)

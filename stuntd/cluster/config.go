@@ -34,6 +34,11 @@ type Config struct {
 	// way there is not safe. Credentials is a file of theirs; or empty.
 	URLs        []string
 	Credentials string
+
+	// CAFile has the authorities that may vouch for these NATS servers, in PEM;
+	// empty: those of the system. CertFile and KeyFile are what these know us by, if
+	// they ask for a certificate.
+	CAFile, CertFile, KeyFile string
 }
 
 // DefaultListen is the address for the other servers: the port that NATS uses for that.
@@ -51,6 +56,12 @@ func (c *Config) Check() error {
 		if p, err := url.Parse(u); err != nil || p.Host == "" || p.Scheme != "nats" && p.Scheme != "tls" {
 			return errors.New("the address of a NATS server is nats://host:port or tls://host:port") // it may hold a password
 		}
+	}
+	switch {
+	case (c.CertFile == "") != (c.KeyFile == ""):
+		return errors.New("a certificate for NATS needs its key, and a key its certificate")
+	case len(c.URLs) == 0 && c.CAFile+c.CertFile+c.Credentials != "":
+		return errors.New("files for NATS, and no address of a NATS server")
 	}
 	for _, a := range c.Routes {
 		if _, port, err := net.SplitHostPort(a); err != nil || port == "" {
