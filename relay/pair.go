@@ -31,6 +31,8 @@ type pair struct {
 var (
 	errIdle = errors.New("relay: idle for too long")
 	errLife = errors.New("relay: the pair's time is over")
+
+	errShutOut = errors.New("relay: one of its keys is shut out")
 )
 
 // begin starts the clocks of a pair. The second end calls it; the first waits

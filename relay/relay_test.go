@@ -211,3 +211,27 @@ func TestRate(t *testing.T) {
 	require.LessOrEqual(t, float64(carried), bps*within.Seconds()+bps/4+pairs*bufferSize)
 	require.Positive(t, s.Stats().Met[limitRate])
 }
+
+// Cut ends what a key has, at either end, and nothing of others.
+func TestCut(t *testing.T) {
+	s := &Server{}
+	addr := serve(t, s)
+	td, tl := testSecret.Tickets([16]byte{1}, alice, testKey(99), time.Now())
+	a, b := open(t, addr, td, ""), open(t, addr, tl, "")
+	require.NoError(t, ReadStatus(a))
+	require.NoError(t, ReadStatus(b))
+	c, d := join(t, addr) // of bob and alice
+
+	s.Cut(bob)
+	for _, cut := range []net.Conn{c, d} {
+		_, err := cut.Read(make([]byte, 1))
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+	}
+	_, err := a.Write([]byte("x"))
+	require.NoError(t, err)
+	_, err = b.Read(make([]byte, 1))
+	require.NoError(t, err, "it has nothing of bob")
+	s.Cut(testKey(99))
+	_, err = b.Read(make([]byte, 1))
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+}

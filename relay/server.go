@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"io"
 	"log/slog"
@@ -208,6 +209,20 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	<-s.table.empty
 	return ctx.Err()
+}
+
+// Cut ends the pairs that a key is one end of, with a RST: for one that is shut
+// out. A ticket that it still has is good until its time is over.
+func (s *Server) Cut(key ed25519.PublicKey) {
+	if s.setUp() != nil {
+		return
+	}
+	of := s.Secret.keyOf(key)
+	for _, p := range s.table.list() {
+		if p.ends[0].ticket.key == of || p.ends[1].ticket.key == of {
+			p.cut(errShutOut)
+		}
+	}
 }
 
 // sourceOf returns whom the limits per source count a as.

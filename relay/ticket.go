@@ -76,9 +76,12 @@ func ParseSecret(phrase []byte) (s Secret, err error) {
 func (s *Secret) Tickets(dial [16]byte, caller, callee ed25519.PublicKey, now time.Time) (dialer, listener []byte) {
 	pair := [16]byte(s.mac(labelPair, dial[:], caller, callee)[:16])
 	expiry := now.Add(Lifetime).Unix()
-	return s.sign(ticket{Dialer, pair, [32]byte(s.mac(labelKey, caller)), expiry}),
-		s.sign(ticket{Listener, pair, [32]byte(s.mac(labelKey, callee)), expiry})
+	return s.sign(ticket{Dialer, pair, s.keyOf(caller), expiry}),
+		s.sign(ticket{Listener, pair, s.keyOf(callee), expiry})
 }
+
+// keyOf is what a ticket says of its holder's key.
+func (s *Secret) keyOf(key ed25519.PublicKey) [32]byte { return [32]byte(s.mac(labelKey, key)) }
 
 // mac returns the HMAC over a label and parts that have one length each.
 func (s *Secret) mac(label string, parts ...[]byte) []byte {

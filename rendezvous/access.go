@@ -98,6 +98,9 @@ func (s *Server) Review() {
 	for _, sess := range s.directory.everybody() {
 		if e, ok := errors.AsType[*Error](sess.stands()); ok {
 			sess.link.finish(e)
+			if s.Denied != nil && e.Code != CodeTokenExpired {
+				s.Denied(sess.key)
+			}
 		}
 	}
 }

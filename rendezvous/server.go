@@ -44,6 +44,10 @@ type Server struct {
 	// or that is held for it. It must not block.
 	Entitled func(fingerprint, name string) bool
 
+	// Denied, if not nil, is called by Review for each session that it ends, but for
+	// one whose token is over, and which may have another. It must not block.
+	Denied func(key ed25519.PublicKey)
+
 	// Trace, if not nil, sees what happens, for who counts it.
 	Trace *Trace
 

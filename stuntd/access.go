@@ -1,6 +1,7 @@
 package stuntd
 
 import (
+	"crypto/ed25519"
 	"fmt"
 	"io"
 	"log/slog"
@@ -58,6 +59,11 @@ func (s *Server) admission(g *access.Gate) func(rendezvous.Applicant) (rendezvou
 	if g != nil {
 		g.Changed = s.meet.Review
 		s.meet.Entitled = g.Entitled
+		s.meet.Denied = func(key ed25519.PublicKey) {
+			if s.relay != nil {
+				s.relay.Cut(key)
+			}
+		}
 		s.meet.Review()
 	}
 	return func(a rendezvous.Applicant) (rendezvous.Pass, error) {

@@ -25,11 +25,14 @@ type introduced struct {
 	dialer, listener []byte // tickets
 }
 
-func introduce(t *testing.T, s *Server) introduced {
+func introduce(t *testing.T, s *Server) introduced { return introduceAs(t, s, nil) }
+
+// introduceAs has the dialer be a key, if it is one.
+func introduceAs(t *testing.T, s *Server, dialer ed25519.PrivateKey) introduced {
 	offers, welcome := make(chan *rendezvous.Offer, 1), make(chan rendezvous.Welcome, 1)
 	bob := client(t, s, rendezvous.ClientConfig{OnOffer: func(o *rendezvous.Offer) { offers <- o }})
 	require.NoError(t, bob.Register(t.Context(), "bob"))
-	alice := client(t, s, rendezvous.ClientConfig{OnSession: func(w rendezvous.Welcome, _ net.Conn) { welcome <- w }})
+	alice := client(t, s, rendezvous.ClientConfig{Key: dialer, OnSession: func(w rendezvous.Welcome, _ net.Conn) { welcome <- w }})
 	call, err := alice.Dial(t.Context(), rendezvous.DialRequest{Peer: "bob"})
 	require.NoError(t, err)
 	return introduced{(<-welcome).Relays, (<-call.Ringing).Ticket, (<-offers).Ticket}
@@ -69,6 +72,29 @@ func TestRelay(t *testing.T) {
 	_, err = b.Read(make([]byte, 1))
 	require.ErrorIs(t, err, syscall.ECONNRESET)
 	require.NoError(t, <-done)
+}
+
+// TestRelayOfTheDenied: what is relayed for a key ends when its session is denied.
+func TestRelayOfTheDenied(t *testing.T) {
+	key, id := newKey(t)
+	b := newBook(t, "# nobody")
+	s := b.start()
+	at := s.Addrs()[0].String()
+	pair := func(dialer ed25519.PrivateKey) (a, b net.Conn) {
+		dial := introduceAs(t, s, dialer)
+		a, b = stream(t, at, dial.dialer), stream(t, at, dial.listener)
+		require.NoError(t, relay.ReadStatus(a))
+		require.NoError(t, relay.ReadStatus(b))
+		return a, b
+	}
+	denied, peer := pair(key)
+	b.write("deny key " + id)
+	s.Reload()
+	for _, c := range []net.Conn{denied, peer} {
+		_, err := c.Read(make([]byte, 1))
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+	}
+	b.waitLog("one of its keys is shut out")
 }
 
 // TestRelayElsewhere: a server that only relays takes the tickets of one that
