@@ -223,6 +223,38 @@ func TestRefusalsBetweenServers(t *testing.T) {
 	noDial(t, a, "bob", rendezvous.CodeUnknownPeer)
 }
 
+// The rules of the caller's server hold for peers at others, and who may not dial one
+// hears there, too, what it hears of a name that nobody has. What a key may have is
+// looked at at every server, whoever held it.
+func TestRulesBetweenServers(t *testing.T) {
+	t.Parallel()
+	book := newBook(t, "dial alice -> bob")
+	all := togetherAs(t, Config{Access: Access{File: book.path}, Logger: slog.New(slog.NewTextHandler(book, nil))}, Config{})
+	bob := meet(t, all[1], nil, "bob")
+	alice, eve := meet(t, all[0], nil, "alice"), meet(t, all[0], nil, "eve")
+	dialled(t, alice, "bob")
+	receive(t, bob.offers, "an Offer")
+	look := func(whom string) string {
+		_, err := eve.Lookup(soon(t), whom)
+		require.ErrorIs(t, err, rendezvous.CodeUnknownPeer)
+		return strings.ReplaceAll(err.Error(), whom, "")
+	}
+	require.Equal(t, look("nobody"), look("bob"))
+	require.Equal(t, look("nobody"), look(bob.fingerprint()))
+	noDial(t, eve, "bob", rendezvous.CodeUnknownPeer)
+	noDial(t, eve, "nobody", rendezvous.CodeUnknownPeer)
+	require.Empty(t, bob.offers)
+
+	// Bob's server is gone, and its name is held for bob everywhere: until bob is denied.
+	require.NoError(t, all[1].Close())
+	other := meet(t, all[0], nil)
+	require.ErrorIs(t, other.Register(soon(t), "bob"), rendezvous.CodeIDTaken)
+	book.write("deny key " + bob.fingerprint())
+	all[0].Reload()
+	book.waitLog("access rules read")
+	require.Eventually(t, func() bool { return other.Register(soon(t), "bob") == nil }, patience, 5*time.Millisecond)
+}
+
 // A peer that asks first is asked by its own server, and nothing of it leaves
 // before it has said yes.
 func TestAskBetweenServers(t *testing.T) {
