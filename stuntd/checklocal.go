@@ -98,16 +98,16 @@ func (c *Config) lookAtListen(ctx context.Context, r *check.Report) {
 // lookAtOthers looks whether the addresses of the other listeners are ours. One
 // that is in use may be by this server, as it runs.
 func (c *Config) lookAtOthers(ctx context.Context, r *check.Report) {
-	for flag, addr := range map[string]string{"-admin": c.Admin.Listen, "-cluster-listen": c.Cluster.Listen, "-acme-http": c.ACME.HTTP} {
-		if addr == "" {
+	for _, l := range []struct{ flag, addr string }{{"-admin", c.Admin.Listen}, {"-cluster-listen", c.Cluster.Listen}, {"-acme-http", c.ACME.HTTP}} {
+		if l.addr == "" {
 			continue
 		}
-		ln, err := new(sock.Net).ListenExclusive(ctx, addr)
+		ln, err := new(sock.Net).ListenExclusive(ctx, l.addr)
 		switch {
 		case err == nil:
 			ln.Close()
 		case sock.Classify(err) != sock.AddrInUse:
-			r.Bad("listen", "name an address of this machine ("+flag+")", "%v", err)
+			r.Bad("listen", "name an address of this machine ("+l.flag+")", "%v", err)
 		}
 	}
 }

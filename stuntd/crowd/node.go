@@ -138,15 +138,20 @@ func (n *node) introduce(conn *tls.Conn) error {
 			f, err = readFrame(conn, func() {})
 		}
 		if err == nil && f.Kind == kindWelcome {
-			n.mu.Lock()
-			n.spread = f.Spread
-			n.mu.Unlock()
+			n.told(f)
 		}
 		if err == nil && f.Kind != want {
 			err = fmt.Errorf("a message of kind %d, code %d, %q", f.Kind, f.Code, f.Text)
 		}
 	}
 	return err
+}
+
+// told notes what a Welcome or a Pong says of the return of all.
+func (n *node) told(f *frame) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.spread = f.Spread
 }
 
 // stand begins a session.
@@ -213,9 +218,7 @@ func (n *node) hear(s *session, f *frame) error {
 	s.mu.Unlock()
 	switch f.Kind {
 	case kindPong:
-		n.mu.Lock()
-		n.spread = f.Spread
-		n.mu.Unlock()
+		n.told(f)
 	case kindOffer:
 		_, err := s.conn.Write(encode(frame{Kind: kindAnswer, DialID: f.DialID, Noise: someNoise, Candidates: someCandidates, Report: someReport},
 			frame{Kind: kindOutcome, DialID: f.DialID, OK: true, Method: "crowd"}))
