@@ -147,9 +147,10 @@ func (r *round) next(v visit) time.Duration {
 	if v.lasted > 0 {
 		r.spread = v.spread
 	}
-	wait := Backoff(r.failures/len(r.servers), v.found, r.spread)
-	if r.failures++; v.found == FoundFull {
-		r.spread = 0
+	rounds := r.failures / len(r.servers)
+	wait := Backoff(rounds, v.found, r.spread)
+	if r.failures++; v.found == FoundFull && rounds > 0 {
+		r.spread = 0 // it has been waited for
 	}
 	return wait
 }

@@ -178,6 +178,12 @@ func TestRoundSpreads(t *testing.T) {
 	r.next(visit{found: FoundServer, lasted: time.Hour, spread: maxSpread})
 	r.next(visit{found: FoundServer, lasted: time.Second})
 	require.LessOrEqual(t, longest(r, gone), nearDelay, "a server with few nodes")
+
+	r = round{servers: make([]ServerAddr, 2)}
+	r.next(visit{found: FoundServer, lasted: time.Hour, spread: maxSpread})
+	require.LessOrEqual(t, longest(r, full), maxSpread/looks, "the other server is looked for, too")
+	r.next(full)
+	require.Greater(t, longest(r, full), maxSpread/2, "and only then it is waited for")
 }
 
 // A server says how long its sessions should spread their return, and a client

@@ -272,9 +272,10 @@ func (n *node) away(found rendezvous.Found) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	wait := rendezvous.Backoff(n.failures, found, n.spread)
-	if n.failures++; found == rendezvous.FoundFull {
+	if found == rendezvous.FoundFull && n.failures > 0 {
 		n.spread = 0
 	}
+	n.failures++
 	if n.crowd.ctx.Err() != nil {
 		n.crowd.out.Done()
 		return
